@@ -1,0 +1,184 @@
+//! The table of frame kinds and the layout of a frame's head.
+//!
+//! Owns the sixteen bytes before every payload and the list of kinds; what a payload means is in `head`, which frame
+//! may follow which is in `sequence`. All numbers are little-endian: both sides run on one machine.
+//!
+//! ```text
+//!  0        4    5     6       8               16
+//!  +--------+----+-----+-------+----------------+---------
+//!  | length |kind|flags| place |       id       | payload
+//!  +--------+----+-----+-------+----------------+---------
+//! ```
+
+use crate::WireError;
+use crate::limits::{FRAME_MAX, HEADER_BYTES};
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $value:literal, $sender:ident;)*) => {
+        /// What a frame is for. The number is its byte on the wire.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Kind { $($(#[$doc])* $name = $value,)* }
+
+        impl Kind {
+            /// Every kind, for tests and documents.
+            pub const ALL: &'static [Kind] = &[$(Kind::$name,)*];
+
+            /// Who sends it.
+            pub fn sender(self) -> Sender {
+                match self { $(Kind::$name => Sender::$sender,)* }
+            }
+
+            fn from_byte(byte: u8) -> Option<Self> {
+                match byte { $($value => Some(Kind::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+/// The side that may send a kind of frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// The edge.
+    Edge,
+    /// A worker.
+    Worker,
+}
+
+kinds! {
+    /// A request: its head, then (flag `WHOLE`) its body. With `DESCRIPTOR` the body is a file that travels along.
+    Request = 0x01, Edge;
+    /// A piece of a request body that is streamed; `WHOLE` on the last, `BROKEN` when the client broke it off.
+    Body = 0x02, Edge;
+    /// More credit for an answer: payload u32, bytes.
+    Grant = 0x03, Edge;
+    /// Finish what you hold, then leave. (The end of the stream means the same.)
+    Drain = 0x04, Edge;
+    /// First frame of a worker: protocol version, threads, then JSON about the project.
+    Hello = 0x41, Worker;
+    /// Instead of the hello: the app could not be imported; payload is the traceback, UTF-8.
+    Failed = 0x42, Worker;
+    /// An answer's head, then the first bytes of its body; `WHOLE` when nothing follows. With `DESCRIPTOR` the body is
+    /// a file that travels along.
+    Response = 0x43, Worker;
+    /// The next bytes of an answer's body.
+    Chunk = 0x44, Worker;
+    /// The end of a streamed answer: payload u32, microseconds of service; `BROKEN` when the app failed midway.
+    End = 0x45, Worker;
+    /// The place is free again; sent only when the edge asked for it on the board.
+    Idle = 0x46, Worker;
+    /// An interim answer (103 Early Hints): a response head without a body.
+    Interim = 0x47, Worker;
+    /// The app wants (more of) a streamed request body: payload u32, bytes of credit.
+    Want = 0x48, Worker;
+}
+
+/// Flags of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flags(pub u8);
+
+impl Flags {
+    /// No flag.
+    pub const NONE: Flags = Flags(0);
+    /// The body ends with this frame.
+    pub const WHOLE: Flags = Flags(0x01);
+    /// One descriptor travels with the first byte of this frame.
+    pub const DESCRIPTOR: Flags = Flags(0x02);
+    /// The body follows in frames of its own.
+    pub const STREAM: Flags = Flags(0x04);
+    /// The body ended before it was complete.
+    pub const BROKEN: Flags = Flags(0x08);
+
+    /// Whether all of `other` are set.
+    pub fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn with(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+}
+
+/// A frame's head. `place` and `id` are 0 for frames about the channel as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// What it is for.
+    pub kind: Kind,
+    /// Its flags.
+    pub flags: Flags,
+    /// Place on the board, `0 ≤ place < limits::PLACES`.
+    pub place: u16,
+    /// Request id, unique on this channel.
+    pub id: u64,
+}
+
+impl Header {
+    /// Reads a head: `(header, payload length)`.
+    pub(crate) fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<(Self, usize), WireError> {
+        let [l0, l1, l2, l3, kind, flags, p0, p1, id @ ..] = *bytes;
+        let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        if length as usize > FRAME_MAX {
+            return Err(WireError::TooLong(length));
+        }
+        let kind = Kind::from_byte(kind).ok_or(WireError::UnknownKind(kind))?;
+        let place = u16::from_le_bytes([p0, p1]);
+        if usize::from(place) >= crate::limits::PLACES {
+            return Err(WireError::Malformed("place past the board"));
+        }
+        Ok((Self { kind, flags: Flags(flags), place, id: u64::from_le_bytes(id) }, length as usize))
+    }
+
+    /// Appends this head with room for a payload that the caller appends next; `finish` then writes its length.
+    #[must_use = "the length is written by Open::finish"]
+    pub fn open(self, out: &mut Vec<u8>) -> Open {
+        let at = out.len();
+        out.extend_from_slice(&[0, 0, 0, 0, self.kind as u8, self.flags.0]);
+        out.extend_from_slice(&self.place.to_le_bytes());
+        out.extend_from_slice(&self.id.to_le_bytes());
+        Open { at }
+    }
+
+    /// Appends a whole frame. The payload is at most `limits::FRAME_MAX` bytes; more is a mistake of the caller.
+    pub fn write(self, payload: &[u8], out: &mut Vec<u8>) {
+        let open = self.open(out);
+        out.extend_from_slice(payload);
+        open.finish(out);
+    }
+}
+
+/// A frame whose payload is still being appended.
+#[derive(Debug)]
+pub struct Open {
+    at: usize,
+}
+
+impl Open {
+    /// Writes the length of all that was appended since `open`.
+    pub fn finish(self, out: &mut [u8]) {
+        let length = out.len() - self.at - HEADER_BYTES;
+        debug_assert!(length <= FRAME_MAX, "callers keep payloads within FRAME_MAX");
+        out[self.at..self.at + 4].copy_from_slice(&(length as u32).to_le_bytes());
+    }
+}
+
+/// A frame as it was read; the payload is a slice of the reader's buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Its head.
+    pub header: Header,
+    /// Its payload, at most `limits::FRAME_MAX` bytes.
+    pub payload: &'a [u8],
+}
+
+impl Frame<'_> {
+    /// The payload of `Grant`, `Want` and `End`: one u32.
+    ///
+    /// # Errors
+    /// `Malformed` when the payload is not four bytes.
+    pub fn number(&self) -> Result<u32, WireError> {
+        let bytes: [u8; 4] = self.payload.try_into().map_err(|_| WireError::Malformed("not a u32"))?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+}

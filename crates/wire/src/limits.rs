@@ -1,0 +1,30 @@
+//! The table of largest sizes on the channel, with the reason for each.
+//!
+//! Both sides hold to them; a frame past them is the sender's fault and ends the channel.
+
+/// Bytes of a frame's head.
+pub const HEADER_BYTES: usize = 16;
+
+/// Largest payload of one frame: the largest inline body, a head of the largest size beside it, and room to spare.
+pub const FRAME_MAX: usize = 1024 * 1024;
+
+/// Largest head (request or response) in its wire form. nginx allows 32 KiB by default; a page with many cookies and
+/// a long Content-Security-Policy stays well below this.
+pub const HEAD_MAX: usize = 512 * 1024;
+
+/// Largest request body that travels inside the request's frame. Past it a descriptor is passed: at this size a copy
+/// through the socket costs about what the descriptor and the read from the page cache cost.
+pub const INLINE_BODY_MAX: usize = 256 * 1024;
+
+/// Largest piece of an answer in one frame: small enough that one large answer does not hold up others on the channel.
+pub const CHUNK_MAX: usize = 64 * 1024;
+
+/// Bytes of an answer that a worker may send before the edge has granted more. Keeps a worker busy over a round trip
+/// of credit, and bounds what the edge holds in memory for one exchange.
+pub const WINDOW: usize = 256 * 1024;
+
+/// Places on a worker's board, and so the most requests that one worker holds, begun or not.
+pub const PLACES: usize = 256;
+
+/// Largest number of fields in a head.
+pub const FIELDS_MAX: usize = 1024;
