@@ -1,0 +1,37 @@
+//! Settings: what was written, where, and what it means.
+//!
+//! Owns the table of settings (`knobs.rs`), the places they are written in (`places.rs`, `file.rs`, `dotenv.rs`), what a value
+//! means (`syntax.rs`), who wins (`load.rs`), the typed result (`settings.rs`), and what goes with starting a project: which
+//! one it is and which Python runs it. It opens files and nothing else: no socket, no clock, no global state.
+//! Invariant: past `load` nothing is validated again.
+
+#![forbid(unsafe_code)]
+
+mod app;
+mod bind;
+pub mod django;
+mod dotenv;
+pub mod explain;
+mod file;
+pub mod knobs;
+mod load;
+mod places;
+mod problem;
+mod project;
+mod proxies;
+pub mod python;
+mod raw;
+pub mod reference;
+mod settings;
+mod syntax;
+mod units;
+mod value;
+
+pub use bind::Bind;
+pub use django::{DjangoSettings, ProjectSettings};
+pub use load::{Loaded, Sources, load};
+pub use problem::{Errors, Place, Problem, nearest};
+pub use project::Project;
+pub use proxies::{Network, TrustedProxies};
+pub use raw::{Origin, SourceFile};
+pub use settings::{Destination, Interface, Level, LogFormat, Mount, Settings};

@@ -1,0 +1,243 @@
+//! Who wrote what, and who wins: flag, environment, `bandstand.toml`, `[tool.bandstand]`, Django, default.
+//!
+//! Owns precedence and the order in which the places are read (a flag may move the project folder, a file may name the env file).
+//! Files are read and nothing else of the world: arguments, environment and machine come in `Sources`. Invariant: every
+//! written value is checked, even one that another hides, so that no mistake waits for the day the other goes away.
+//! How each place is found and read is `places.rs`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::django::{ProjectSettings, Said};
+use crate::knobs::{self, Knob, TABLE};
+use crate::places::{
+    config_file, env_file, environment, flags, folder, platform, pyproject, read_env_file, sockets,
+    temporary, variable,
+};
+use crate::problem::{Errors, Place, Problem};
+use crate::raw::{Origin, Raw, Written};
+use crate::settings::{Settings, Values};
+use crate::syntax;
+use crate::value::Value;
+
+/// Everything the settings depend on, but the files.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// Key and the values given to its flag, in order.
+    pub flags: Vec<(String, Vec<String>)>,
+    /// Variables for the application from the command line (`-e NAME=value`); never settings.
+    pub app_env: Vec<(String, String)>,
+    /// The environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// The current folder, absolute.
+    pub cwd: PathBuf,
+    /// CPUs this process may use.
+    pub cpus: NonZeroUsize,
+    /// This process, to be compared with `LISTEN_PID`.
+    pub pid: u32,
+}
+
+/// The settings, where each comes from, and what was read on the way.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What is meant.
+    pub settings: Settings,
+    /// Where each key was set; a row for every key.
+    pub origins: BTreeMap<&'static str, Origin>,
+    /// Sentences an operator should read, such as why static files are not served.
+    pub notes: Vec<String>,
+    /// Variables to add to the workers' environment: of the env file (none that the environment has), then of `-e`.
+    pub app_env: Vec<(String, String)>,
+    /// The worker's hello, once `with_django` has been told.
+    pub django: Option<ProjectSettings>,
+    pub(crate) values: Values,
+    layers: Layers,
+}
+
+/// Reads everything.
+///
+/// # Errors
+/// All that is wrong, in the order of the places; the program ends with status 2.
+pub fn load(sources: Sources) -> Result<Loaded, Errors> {
+    let mut problems = Vec::new();
+    let flags = flags(&sources, &mut problems);
+    let environment = environment(&sources, &mut problems);
+    let start = folder(&[&flags, &environment], &sources.cwd);
+    let config = config_file(&flags, &start, &sources.cwd, &mut problems);
+    let pyproject = pyproject(&start, &sources.cwd, &mut problems);
+    let project = folder(&[&flags, &environment, &config, &pyproject], &sources.cwd);
+    let env_file =
+        env_file(&[&flags, &environment, &config, &pyproject], &project, &sources.cwd, &mut problems);
+    let mut app_env = Vec::new();
+    let mut from_env_file = Vec::new();
+    if let Some(file) = env_file {
+        read_env_file(&file, &sources, &mut app_env, &mut from_env_file, &mut problems);
+    }
+    app_env.extend(sources.app_env.clone());
+    let platform = platform(&sources, &app_env);
+    let written = vec![flags, environment, from_env_file, platform, config, pyproject, sockets(&sources)];
+    let layers =
+        Layers { written, project, temporary: temporary(&sources), cwd: sources.cwd, cpus: sources.cpus };
+    match layers.settle(&Said::default(), &mut problems) {
+        Some((values, origins)) if problems.is_empty() => {
+            let settings = Settings::from_values(&values);
+            Ok(Loaded { settings, origins, notes: Vec::new(), app_env, django: None, values, layers })
+        }
+        _ => Err(Errors(problems)),
+    }
+}
+
+impl Loaded {
+    /// The settings with the project's own word, as its worker reports it, in the place above the defaults.
+    pub fn with_django(&self, project: &ProjectSettings) -> Loaded {
+        let default =
+            knobs::find("max_body").and_then(|knob| syntax::read(knob.kind, &Raw::text(knob.default)).ok());
+        let said = project.said(match default {
+            Some(Value::Size(bytes)) => bytes,
+            _ => 0,
+        });
+        let mut problems = Vec::new();
+        let settled = self.layers.settle(&said, &mut problems);
+        let mut next = Loaded { notes: said.notes, django: Some(project.clone()), ..self.clone() };
+        match settled {
+            Some((values, origins)) if problems.is_empty() => {
+                next.settings = Settings::from_values(&values);
+                (next.values, next.origins) = (values, origins);
+            }
+            // What a project says cannot stop the server: its word is dropped, and the operator told.
+            _ => next.notes.extend(problems.iter().map(Problem::to_string)),
+        }
+        // A folder that a person named stands, whatever the project would have done.
+        let written = |key: &str| !matches!(next.origins.get(key), Some(Origin::Default | Origin::Django(_)));
+        next.notes.retain(|note| !(note.starts_with("STATIC") && written("static")));
+        next.notes.retain(|note| !(note.starts_with("MEDIA") && written("media")));
+        next
+    }
+
+    /// A variable as the application will see it; `env` is the environment of this process.
+    pub fn app_variable(&self, name: &str, env: &[(OsString, OsString)]) -> Option<String> {
+        let added =
+            self.app_env.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.clone());
+        added.or_else(|| variable(env, name))
+    }
+}
+
+/// Values by place, the strongest first.
+#[derive(Debug, Clone)]
+struct Layers {
+    written: Vec<Vec<Written>>,
+    project: PathBuf,
+    temporary: PathBuf,
+    cwd: PathBuf,
+    cpus: NonZeroUsize,
+}
+
+impl Layers {
+    /// A value and an origin for every row; `None` when something was wrong.
+    fn settle(
+        &self,
+        said: &Said,
+        problems: &mut Vec<Problem>,
+    ) -> Option<(Values, BTreeMap<&'static str, Origin>)> {
+        let (mut values, mut origins) = (BTreeMap::new(), BTreeMap::new());
+        let django = said.values.iter().filter_map(|(key, raw, setting)| {
+            let origin = Origin::Django((*setting).to_owned());
+            knobs::find(key).map(|knob| Written { knob, raw: raw.clone(), origin })
+        });
+        let django: Vec<Written> = django.collect();
+        let before = problems.len();
+        for written in self.written.iter().flatten().chain(&django) {
+            let Some(value) = checked(written, problems) else { continue };
+            if !values.contains_key(written.knob.key) {
+                values.insert(written.knob.key, value.anchored(written.knob.kind, &self.base(written.knob)));
+                origins.insert(written.knob.key, written.origin.clone());
+            }
+        }
+        for knob in TABLE {
+            values.entry(knob.key).or_insert_with(|| default(knob).anchored(knob.kind, &self.base(knob)));
+            origins.entry(knob.key).or_insert(Origin::Default);
+        }
+        self.complete(&mut values, said);
+        between_keys(&values, &origins, problems);
+        (problems.len() == before).then_some((Values(values), origins))
+    }
+
+    /// What relative paths of this key count from.
+    fn base(&self, knob: &Knob) -> PathBuf {
+        if knob.key == "config" { self.cwd.clone() } else { self.project.clone() }
+    }
+
+    /// Values that depend on the machine, or on each other.
+    fn complete(&self, values: &mut BTreeMap<&'static str, Value>, said: &Said) {
+        values.insert("chdir", Value::Path(self.project.clone()));
+        if values.get("workers") == Some(&Value::Auto) {
+            values.insert("workers", Value::Count(self.cpus.get() as u64));
+        }
+        if values.get("spool_dir") == Some(&Value::Unset) {
+            values.insert("spool_dir", Value::Path(self.temporary.clone()));
+        }
+        let prefixes = [("static", &said.static_url, "/static/"), ("media", &said.media_url, "/media/")];
+        for (key, from_django, otherwise) in prefixes {
+            if let Some(Value::Mount { url: url @ None, .. }) = values.get_mut(key) {
+                *url = Some(
+                    from_django.clone().filter(|url| url.len() > 1).unwrap_or_else(|| otherwise.to_owned()),
+                );
+            }
+        }
+    }
+}
+
+/// The value of `written`, or its problem.
+fn checked(written: &Written, problems: &mut Vec<Problem>) -> Option<Value> {
+    match syntax::read(written.knob.kind, &written.raw) {
+        Ok(value) => Some(value),
+        Err(complaint) => {
+            let sentence = match written.knob.secret {
+                true => format!("`{}` does not fit", written.knob.key),
+                false if matches!(written.origin, Origin::File { .. }) => {
+                    format!("{}: {}", written.knob.key, complaint.sentence)
+                }
+                false => complaint.sentence,
+            };
+            problems.push(Problem::new(
+                Place::of(&written.origin, &complaint.span),
+                sentence,
+                complaint.hint,
+            ));
+            None
+        }
+    }
+}
+
+fn default(knob: &Knob) -> Value {
+    match knob.default {
+        "" => Value::Unset,
+        text => syntax::read(knob.kind, &Raw::text(text)).expect("a test reads every default of the table"),
+    }
+}
+
+/// The few rules that join two keys.
+fn between_keys(
+    values: &BTreeMap<&'static str, Value>,
+    origins: &BTreeMap<&'static str, Origin>,
+    problems: &mut Vec<Problem>,
+) {
+    let url = |key: &str| match values.get(key) {
+        Some(Value::Mount { url, .. }) => url.clone(),
+        Some(Value::Text(path)) => Some(path.clone()),
+        _ => None,
+    };
+    for (one, other) in [("static", "media"), ("health_path", "ready_path")] {
+        if let (Some(first), Some(second)) = (url(one), url(other))
+            && first == second
+        {
+            let wrote = |key: &&str| !matches!(origins.get(key), Some(Origin::Default | Origin::Django(_)));
+            let key = [other, one].into_iter().find(|key| wrote(key)).unwrap_or(other);
+            let place = origins.get(key).map_or(Place::Nowhere, |origin| Place::of(origin, &(0..0)));
+            let sentence = format!("`{one}` and `{other}` are both at {first}");
+            problems.push(Problem::new(place, sentence, "give each a path of its own"));
+        }
+    }
+}
