@@ -1,0 +1,3 @@
+//! Bodies that are larger than memory should hold.
+
+pub(crate) mod spool;

@@ -1,0 +1,341 @@
+//! One HTTP/1 connection: read a head, give it to the pipeline, write the answer, again.
+//!
+//! Owns the order of requests on the connection, its time limits, and when it is kept or closed (RFC 9112 §9). Reading of
+//! heads is `head`, wording of answers `write`, bodies of answers `send`. A connection at rest holds no buffer.
+//!
+//! ```text
+//!   Resting ──first byte──► Reading head ──► pipeline (body read on demand) ──► Writing ──► Resting
+//!      │ idle_timeout, stop      │ header_timeout: 408       │ refused: answer, close        │ unread body: drain or close
+//!      ▼                         ▼                           ▼                               ▼
+//!    Closed ◄──────────────── Lingering (our side shut, theirs read and thrown away for a moment) ◄──┘
+//! ```
+
+mod body;
+mod send;
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::head::{self, HeadLimits, Parsed};
+use super::registry::Place;
+use super::stream::Stream;
+use super::timer::Timer;
+use super::write::{self, Asked};
+use crate::exchange::{Answer, Ends, Exchange};
+use crate::observe::record::Record;
+use crate::observe::request_id::RequestId;
+use crate::pipeline;
+use crate::refusal::Refusal;
+use crate::shared::Shared;
+
+pub(crate) use body::{BodyError, Incoming};
+
+/// Bytes read at once while a head is expected.
+const HEAD_READ_BYTES: usize = 4 * 1024;
+/// Bytes read at once while a body is expected.
+const BODY_READ_BYTES: usize = 64 * 1024;
+/// What is read and thrown away after an answer that closes, so that the client can read it before its own data meet a
+/// closed socket (RFC 9112 §9.6).
+const LINGER_BYTES: usize = 512 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+/// A connection at rest when the server stops is kept this long for a request that is on its way already.
+const LAST_CALL: Duration = Duration::from_secs(2);
+
+/// A client's connection.
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    stream: Stream,
+    ends: Ends,
+    place: Place,
+    timer: Timer,
+    /// Bytes read and not yet used.
+    buffer: Vec<u8>,
+    /// Where in `buffer` the next one is.
+    at: usize,
+    /// The client has shut its sending side.
+    ended: bool,
+}
+
+/// The connection can go no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// The client is gone, or takes nothing.
+    Client,
+    /// The app or a file gave less than was announced: cut, so that nobody takes it for whole.
+    Answer,
+}
+
+enum Rest {
+    Request,
+    Closed,
+}
+
+enum Headed {
+    Request(Box<Exchange>),
+    Refused(Refusal),
+    Closed,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub(crate) fn new(shared: Arc<Shared>, stream: Stream, ends: Ends, place: Place) -> Self {
+        Self { shared, stream, ends, place, timer: Timer::default(), buffer: Vec::new(), at: 0, ended: false }
+    }
+
+    /// Serves it until it closes.
+    pub(crate) async fn run(mut self) {
+        loop {
+            match self.rest().await {
+                Rest::Request => self.place.busy(),
+                Rest::Closed => return,
+            }
+            // Boxed: the state of a request is kilobytes, and most connections rest.
+            if !Box::pin(self.serve()).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the first byte of a request.
+    async fn rest(&mut self) -> Rest {
+        if self.at < self.buffer.len() {
+            return Rest::Request;
+        }
+        self.buffer = Vec::new();
+        self.at = 0;
+        if self.ended {
+            return Rest::Closed;
+        }
+        let since = Instant::now();
+        self.place.rests(since);
+        let idle = since + self.shared.settings.idle_timeout;
+        let last_call = since + LAST_CALL;
+        let Self { shared, stream, place, timer, buffer, .. } = self;
+        let read = std::future::poll_fn(|context| {
+            if let Poll::Ready(read) = stream.poll_read(context, buffer, HEAD_READ_BYTES) {
+                return Poll::Ready(read.ok());
+            }
+            *buffer = Vec::new();
+            if place.handle.poll_closed(context) {
+                return Poll::Ready(None);
+            }
+            let deadline = if shared.is_draining() { idle.min(last_call) } else { idle };
+            timer.poll(context, deadline).map(|()| None)
+        });
+        match read.await {
+            Some(1..) => Rest::Request,
+            _ => Rest::Closed,
+        }
+    }
+
+    /// One request and its answer. False when the connection is over.
+    async fn serve(&mut self) -> bool {
+        let started = Instant::now();
+        let mut exchange = match self.read_head(started).await {
+            Headed::Request(exchange) => exchange,
+            Headed::Refused(refusal) => {
+                self.refuse(refusal, started).await;
+                return false;
+            }
+            Headed::Closed => return false,
+        };
+        let shared = self.shared.clone();
+        let mut incoming = Incoming::new(self, &exchange);
+        let (answer, submitted) = pipeline::run(&shared, &mut exchange, &mut incoming).await;
+        let unread = incoming.leftover();
+        let mut record = Record::of(&exchange, shared.access_log.as_ref());
+        record.submitted(submitted);
+        let kept = self.answer(&exchange, answer, unread, &mut record).await;
+        drop(record);
+        match kept {
+            Ok(Kept::Open) => true,
+            Ok(Kept::Close) => {
+                self.linger().await;
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Reads until a head is whole.
+    async fn read_head(&mut self, started: Instant) -> Headed {
+        let limits = HeadLimits {
+            bytes: self.shared.settings.max_header_bytes,
+            fields: self.shared.settings.max_headers,
+        };
+        let deadline = started + self.shared.settings.header_timeout;
+        let mut looked_to: usize = 0;
+        loop {
+            let bytes = &self.buffer[self.at..];
+            // A head that comes in drops is not parsed anew for each of them.
+            if looked_to == 0
+                || bytes[looked_to.saturating_sub(3)..].contains(&b'\n')
+                || bytes.len() > limits.bytes
+            {
+                match head::parse(bytes, self.ends, limits) {
+                    Ok(Parsed::Request(exchange, length)) => {
+                        self.at += length;
+                        return Headed::Request(exchange);
+                    }
+                    Ok(Parsed::Partial) => {}
+                    Err(refusal) => return Headed::Refused(refusal),
+                }
+            }
+            looked_to = bytes.len();
+            if self.ended {
+                return if looked_to == 0 {
+                    Headed::Closed
+                } else {
+                    Headed::Refused(Refusal::MalformedRequest)
+                };
+            }
+            match self.read_more(HEAD_READ_BYTES, deadline).await {
+                Ok(_) => {}
+                Err(ReadError::Timeout) if self.at == self.buffer.len() => return Headed::Closed,
+                Err(ReadError::Timeout) => return Headed::Refused(Refusal::HeadTimeout),
+                Err(ReadError::Broken) => return Headed::Closed,
+            }
+        }
+    }
+
+    /// Adds to the buffer. `Ok(0)`: the client has ended its side.
+    async fn read_more(&mut self, room: usize, deadline: Instant) -> Result<usize, ReadError> {
+        if self.at > 0 {
+            self.buffer.drain(..self.at);
+            self.at = 0;
+        }
+        let Self { stream, timer, buffer, .. } = self;
+        let read = std::future::poll_fn(|context| {
+            if let Poll::Ready(read) = stream.poll_read(context, buffer, room) {
+                return Poll::Ready(read.map_err(|_| ReadError::Broken));
+            }
+            timer.poll(context, deadline).map(|()| Err(ReadError::Timeout))
+        })
+        .await?;
+        self.ended |= read == 0;
+        Ok(read)
+    }
+
+    /// Writes everything, as long as the client takes some within `send_timeout`.
+    async fn write_all(&mut self, pieces: &[&[u8]]) -> Result<(), Broken> {
+        let limit = self.shared.settings.send_timeout;
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let mut written = 0;
+        let mut deadline = None;
+        while written < total {
+            let Self { stream, timer, .. } = self;
+            let n = std::future::poll_fn(|context| {
+                let mut slices = [IoSlice::new(&[]); 3];
+                let count = rest_of(pieces, written, &mut slices);
+                if let Poll::Ready(result) = stream.poll_write(context, &slices[..count]) {
+                    return Poll::Ready(result.map_err(|_| Broken::Client));
+                }
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+                timer.poll(context, deadline).map(|()| Err(Broken::Client))
+            })
+            .await?;
+            if n == 0 {
+                return Err(Broken::Client);
+            }
+            written += n;
+            deadline = None;
+        }
+        Ok(())
+    }
+
+    /// Answers bytes that never became a request, and closes.
+    async fn refuse(&mut self, refusal: Refusal, started: Instant) {
+        let shared = self.shared.clone();
+        let request_id = RequestId::new();
+        let answer = refusal.bare_answer(request_id.as_str());
+        let peer = self.ends.peer.map(|peer| peer.ip().to_canonical());
+        let mut record = Record::of_refused(peer, shared.access_log.as_ref(), started);
+        let asked = Asked {
+            version: bandstand_semantics::Version::Http11,
+            head: false,
+            keep: false,
+            request_id: request_id.as_bytes(),
+        };
+        if self.send_answer(answer, asked, &mut record).await.is_ok() {
+            drop(record);
+            self.linger().await;
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        exchange: &Exchange,
+        answer: Answer,
+        unread: body::Leftover,
+        record: &mut Record<'_>,
+    ) -> Result<Kept, Broken> {
+        let keep = exchange.keep_alive
+            && !answer.close
+            && unread != body::Leftover::Unknown
+            && !self.ended
+            && !self.shared.is_draining();
+        let asked = Asked {
+            version: exchange.version,
+            head: exchange.is_head(),
+            keep,
+            request_id: exchange.request_id.as_bytes(),
+        };
+        self.send_answer(answer, asked, record).await
+    }
+
+    /// Shuts our side and reads what still comes, for a moment.
+    async fn linger(&mut self) {
+        self.stream.shut_down_writing();
+        let deadline = Instant::now() + LINGER_TIME;
+        let mut thrown = 0;
+        self.buffer.clear();
+        self.at = 0;
+        while !self.ended && thrown < LINGER_BYTES {
+            match self.read_more(HEAD_READ_BYTES, deadline).await {
+                Ok(read) => thrown += read,
+                Err(_) => return,
+            }
+            self.buffer.clear();
+        }
+    }
+}
+
+/// What becomes of the connection after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// The next request may come.
+    Open,
+    /// It closes.
+    Close,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadError {
+    Timeout,
+    Broken,
+}
+
+/// The slices that are left after `written` bytes of `pieces`; gives how many.
+fn rest_of<'a>(pieces: &[&'a [u8]], written: usize, slices: &mut [IoSlice<'a>; 3]) -> usize {
+    let mut skip = written;
+    let mut count = 0;
+    for piece in pieces {
+        if skip >= piece.len() {
+            skip -= piece.len();
+        } else if let Some(slot) = slices.get_mut(count) {
+            *slot = IoSlice::new(&piece[skip..]);
+            skip = 0;
+            count += 1;
+        }
+    }
+    count
+}
+
+impl Asked<'_> {
+    /// Whether the connection can be kept with this framing.
+    fn keeps(&self, framing: write::Framing) -> bool {
+        self.keep && framing != write::Framing::Close
+    }
+}

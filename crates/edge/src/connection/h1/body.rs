@@ -1,0 +1,192 @@
+//! The body of a request, read when somebody wants it.
+//!
+//! Owns the limits in time (`header_timeout` for the first byte after a pause, `body_min_rate` over the whole), the
+//! `100 Continue`, and the knowledge of where the next request begins. Sizes are the stage's (`stages::receive`).
+
+use std::time::{Duration, Instant};
+
+use bandstand_semantics::chunked::{ChunkedDecoder, Step};
+use bandstand_semantics::framing::Framing;
+use bandstand_semantics::{Version, hop};
+
+use super::{BODY_READ_BYTES, Connection, ReadError};
+use crate::exchange::Exchange;
+
+/// A client that is slower than `body_min_rate` is given this long before it is measured.
+const GRACE: Duration = Duration::from_secs(5);
+/// An unread body up to this size is read and thrown away to keep the connection; past it, closing is cheaper.
+const DRAIN_BYTES: u64 = 64 * 1024;
+
+/// A body that is still with the client, in whole or in part.
+pub(crate) struct Incoming<'c> {
+    connection: &'c mut Connection,
+    state: State,
+    version: Version,
+    /// The client waits for our word.
+    expects_continue: bool,
+    /// When the first byte was wanted, and bytes since.
+    begun: Option<Instant>,
+    received: u64,
+}
+
+enum State {
+    Length(u64),
+    Chunked(Box<ChunkedDecoder>),
+    Done,
+}
+
+/// Why there is no (more) body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyError {
+    /// Chunks that are not well formed.
+    Malformed,
+    /// The client ended or broke the connection before the body was whole.
+    CutShort,
+    /// Nothing came for too long, or too little.
+    TooSlow,
+}
+
+/// What of the request is still on the connection when the answer is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leftover {
+    /// Nothing: the next byte is the next request's.
+    Nothing,
+    /// A body that nobody wants: the next request cannot be found.
+    Unknown,
+}
+
+impl<'c> Incoming<'c> {
+    pub(super) fn new(connection: &'c mut Connection, exchange: &Exchange) -> Self {
+        let state = match exchange.framing {
+            Framing::None | Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Chunked(Box::new(ChunkedDecoder::new())),
+        };
+        let (version, expects_continue) = (exchange.version, exchange.expects_continue);
+        Self { connection, state, version, expects_continue, begun: None, received: 0 }
+    }
+
+    /// The next piece of the body is appended to `out`. False at its end.
+    ///
+    /// # Errors
+    /// See `BodyError`; the connection is of no further use then.
+    pub(crate) async fn read(&mut self, out: &mut Vec<u8>) -> Result<bool, BodyError> {
+        loop {
+            if matches!(self.state, State::Done) {
+                return Ok(false);
+            }
+            let before = out.len();
+            if self.take_buffered(out)? {
+                self.received += (out.len() - before) as u64;
+                return Ok(true);
+            }
+            if matches!(self.state, State::Done) {
+                return Ok(false);
+            }
+            self.fetch().await?;
+        }
+    }
+
+    /// Bytes of the body as they were counted on the wire, framing of chunks not included.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Moves what is buffered. True when there was something.
+    fn take_buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, BodyError> {
+        let Connection { buffer, at, .. } = &mut *self.connection;
+        match &mut self.state {
+            State::Done => Ok(false),
+            State::Length(left) => {
+                let n = buffer[*at..].len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                out.extend_from_slice(&buffer[*at..*at + n]);
+                *at += n;
+                *left -= n as u64;
+                if *left == 0 {
+                    self.state = State::Done;
+                }
+                Ok(n > 0)
+            }
+            State::Chunked(decoder) => {
+                let mut moved = false;
+                while *at < buffer.len() {
+                    match decoder.decode(&buffer[*at..]).map_err(|_| BodyError::Malformed)? {
+                        Step::More => *at = buffer.len(),
+                        Step::Data(range) => {
+                            out.extend_from_slice(&buffer[*at..][range.clone()]);
+                            *at += range.end;
+                            moved = true;
+                        }
+                        Step::End(used) => {
+                            *at += used;
+                            self.state = State::Done;
+                            break;
+                        }
+                    }
+                }
+                Ok(moved)
+            }
+        }
+    }
+
+    async fn fetch(&mut self) -> Result<(), BodyError> {
+        let now = Instant::now();
+        let begun = *self.begun.get_or_insert(now);
+        if std::mem::take(&mut self.expects_continue) {
+            let word = self.connection.write_all(&[b"HTTP/1.1 100 Continue\r\n\r\n"]).await;
+            word.map_err(|_| BodyError::CutShort)?;
+        }
+        let silence = now + self.connection.shared.settings.header_timeout.max(GRACE);
+        let deadline = match self.connection.shared.settings.body_min_rate {
+            // At the least rate, what has come so far reaches to this moment.
+            Some(rate) if rate > 0 => {
+                let paid_for = Duration::from_secs_f64(self.received as f64 / rate as f64);
+                silence.min(begun + GRACE + paid_for)
+            }
+            _ => silence,
+        };
+        match self.connection.read_more(BODY_READ_BYTES, deadline).await {
+            Ok(0) | Err(ReadError::Broken) => Err(BodyError::CutShort),
+            Ok(_) => Ok(()),
+            Err(ReadError::Timeout) => Err(BodyError::TooSlow),
+        }
+    }
+
+    /// Reads and throws away a small rest that is there already, or comes at once.
+    pub(crate) async fn drain(&mut self) {
+        if self.expects_continue {
+            return; // whether the client will send it is not known
+        }
+        let mut thrown = Vec::new();
+        while let State::Length(..=DRAIN_BYTES) | State::Chunked(_) = self.state {
+            thrown.clear();
+            if self.received > DRAIN_BYTES || !matches!(self.read(&mut thrown).await, Ok(true)) {
+                return;
+            }
+        }
+    }
+
+    /// Sends `103 Early Hints`, if the client knows interim answers (RFC 9110 §15.2: HTTP/1.0 does not).
+    pub(crate) async fn send_hints<'f>(&mut self, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) {
+        if self.version == Version::Http10 {
+            return;
+        }
+        let mut hints = b"HTTP/1.1 103 Early Hints\r\n".to_vec();
+        for (name, value) in fields.filter(|(name, _)| !hop::is_hop_by_hop(name)) {
+            hints.extend_from_slice(name);
+            hints.extend_from_slice(b": ");
+            hints.extend_from_slice(value);
+            hints.extend_from_slice(b"\r\n");
+        }
+        hints.extend_from_slice(b"\r\n");
+        // Whether the client is there shows when the answer is written.
+        let _ = self.connection.write_all(&[&hints]).await;
+    }
+
+    pub(super) fn leftover(&self) -> Leftover {
+        match self.state {
+            State::Done => Leftover::Nothing,
+            _ => Leftover::Unknown,
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The body of an answer, from wherever it is to the client.
+//!
+//! Owns the pace: a worker's stream is read while the client takes it; what a slow client does not take is kept in memory
+//! up to `answer_buffer` and then in an unlinked file up to `spool_max`, so that the worker is free. Past both, the worker
+//! waits for credit. Fewer bytes than announced cut the connection.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use super::super::write::{self, Asked, Framing};
+use super::{Broken, Connection, Kept};
+use crate::assets::Part;
+use crate::body::spool::Spool;
+use crate::dispatch::{Event, Ticket};
+use crate::exchange::{Answer, AnswerBody};
+use crate::observe::record::Record;
+
+/// A body up to this size leaves in the same buffer as its head: one copy is cheaper than a second slice.
+const JOIN_BYTES: usize = 16 * 1024;
+
+impl Connection {
+    /// Writes head and body.
+    pub(super) async fn send_answer(
+        &mut self,
+        answer: Answer,
+        asked: Asked<'_>,
+        record: &mut Record<'_>,
+    ) -> Result<Kept, Broken> {
+        let framing = write::framing(&answer, &asked);
+        let keep = asked.keeps(framing);
+        record.status = answer.status;
+        record.refusal = answer.refusal;
+        let mut head = Vec::new();
+        write::head(&self.shared, &answer, &asked, framing, keep, &mut head);
+        let body = if framing == Framing::None { end_unsent(answer.body).await } else { answer.body };
+        let sent = match body {
+            AnswerBody::Empty => self.write_all(&[&head]).await.map(|()| 0),
+            AnswerBody::Memory(bytes) => self.send_bytes(head, &bytes).await,
+            AnswerBody::Frame(payload, at) => self.send_bytes(head, &payload[at..]).await,
+            AnswerBody::File { file, offset, length } => {
+                self.write_all(&[&head]).await?;
+                self.send_file(&file, offset, length).await
+            }
+            AnswerBody::Parts(parts) => {
+                self.write_all(&[&head]).await?;
+                self.send_parts(parts).await
+            }
+            AnswerBody::Stream { ticket, first, offset } => {
+                let result = self.send_stream(head, &ticket, &first[offset..], framing, record).await;
+                record.trace = ticket.reply().trace();
+                result
+            }
+        };
+        record.bytes_out += *sent.as_ref().unwrap_or(&0);
+        sent?;
+        Ok(if keep { Kept::Open } else { Kept::Close })
+    }
+
+    async fn send_bytes(&mut self, mut head: Vec<u8>, body: &[u8]) -> Result<u64, Broken> {
+        if body.len() <= JOIN_BYTES {
+            head.extend_from_slice(body);
+            self.write_all(&[&head]).await?;
+        } else {
+            self.write_all(&[&head, body]).await?;
+        }
+        Ok(body.len() as u64)
+    }
+
+    async fn send_file(&mut self, file: &Arc<File>, offset: u64, length: u64) -> Result<u64, Broken> {
+        let mut sent = 0;
+        while sent < length {
+            let limit = self.shared.settings.send_timeout;
+            let send = self.stream.send_file(file, offset + sent, length - sent);
+            match tokio::time::timeout(limit, send).await {
+                Ok(Ok(0)) => return Err(Broken::Answer), // the file is shorter than it was
+                Ok(Ok(n)) => sent += n,
+                Ok(Err(_)) | Err(_) => return Err(Broken::Client),
+            }
+        }
+        Ok(sent)
+    }
+
+    async fn send_parts(&mut self, parts: Vec<Part>) -> Result<u64, Broken> {
+        let mut sent = 0;
+        for part in parts {
+            sent += match part {
+                Part::Memory(bytes) => self.write_all(&[&bytes]).await.map(|()| bytes.len() as u64)?,
+                Part::File { file, offset, len } => self.send_file(&file, offset, len).await?,
+            };
+        }
+        Ok(sent)
+    }
+
+    /// Reads from the worker and writes to the client at the same time.
+    async fn send_stream(
+        &mut self,
+        head: Vec<u8>,
+        ticket: &Ticket,
+        first: &[u8],
+        framing: Framing,
+        record: &mut Record<'_>,
+    ) -> Result<u64, Broken> {
+        let settings = &self.shared.settings;
+        let mut outgoing = Outgoing {
+            memory: VecDeque::from([head]),
+            at: 0,
+            held: 0,
+            framing,
+            body_bytes: 0,
+            most_in_memory: usize::try_from(settings.answer_buffer).unwrap_or(usize::MAX),
+        };
+        let mut spool: Option<Spool> = None;
+        let spool_most = settings.spool_max;
+        outgoing.push(first)?;
+        ticket.consumed(first.len());
+        let mut ended = false;
+        loop {
+            // What has left the memory makes room for what was spooled; order is kept because nothing else is added
+            // to memory while the spool holds something.
+            if outgoing.is_empty()
+                && let Some(from) = spool.as_mut()
+            {
+                match from.read().await {
+                    Ok(Some(bytes)) => outgoing.push_framed(bytes),
+                    Ok(None) => spool = None,
+                    Err(_) => return Err(Broken::Answer),
+                }
+                continue;
+            }
+            if outgoing.is_empty() && ended {
+                break;
+            }
+            let full =
+                spool.as_ref().map_or(outgoing.held >= outgoing.most_in_memory && spool_most == 0, |spool| {
+                    spool.len() >= spool_most
+                });
+            match self.step(&mut outgoing, (!ended && !full).then_some(ticket)).await? {
+                Moved::Written => {}
+                Moved::Event(Event::Chunk(bytes)) => {
+                    if spool.is_none() && outgoing.held < outgoing.most_in_memory {
+                        outgoing.push(&bytes)?;
+                    } else {
+                        let mut framed = Vec::with_capacity(bytes.len() + 16);
+                        outgoing.frame(&bytes, &mut framed)?;
+                        let into = match spool.take() {
+                            Some(spool) => spool,
+                            None => Spool::create(&self.shared.settings.spool_dir)
+                                .await
+                                .map_err(|_| Broken::Answer)?,
+                        };
+                        spool = Some(into.append(framed).await.map_err(|_| Broken::Answer)?);
+                    }
+                    ticket.consumed(bytes.len());
+                }
+                Moved::Event(Event::End { broken: false, .. }) => {
+                    ended = true;
+                    let end = outgoing.end()?;
+                    match spool.take() {
+                        Some(into) => spool = Some(into.append(end).await.map_err(|_| Broken::Answer)?),
+                        None => outgoing.push_framed(end),
+                    }
+                }
+                // Cut, once what came before has left: nobody may take this for whole.
+                Moved::Event(_) => {
+                    record.bytes_out = outgoing.body_bytes;
+                    while !outgoing.is_empty() {
+                        self.step(&mut outgoing, None).await?;
+                    }
+                    return Err(Broken::Answer);
+                }
+            }
+        }
+        Ok(outgoing.body_bytes)
+    }
+
+    /// Waits for whichever comes first: room at the client, or an event of the worker.
+    async fn step(&mut self, outgoing: &mut Outgoing, ticket: Option<&Ticket>) -> Result<Moved, Broken> {
+        let limit = self.shared.settings.send_timeout;
+        let mut deadline = None;
+        let Self { stream, timer, .. } = self;
+        std::future::poll_fn(|context| {
+            if let Some(front) = outgoing.memory.front() {
+                match stream.poll_write(context, &[IoSlice::new(&front[outgoing.at..])]) {
+                    Poll::Ready(Ok(n @ 1..)) => {
+                        outgoing.advance(n);
+                        return Poll::Ready(Ok(Moved::Written));
+                    }
+                    Poll::Ready(_) => return Poll::Ready(Err(Broken::Client)),
+                    Poll::Pending => {
+                        let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+                        if timer.poll(context, deadline).is_ready() {
+                            return Poll::Ready(Err(Broken::Client));
+                        }
+                    }
+                }
+            } else if stream.poll_broken(context).is_ready() {
+                return Poll::Ready(Err(Broken::Client));
+            }
+            match ticket {
+                Some(ticket) => ticket.reply().poll_next(context).map(|event| Ok(Moved::Event(event))),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+enum Moved {
+    Written,
+    Event(Event),
+}
+
+/// What is on its way to the client, framed.
+struct Outgoing {
+    memory: VecDeque<Vec<u8>>,
+    /// Bytes of the front piece that have left.
+    at: usize,
+    /// Bytes in `memory`.
+    held: usize,
+    framing: Framing,
+    /// Bytes of the body so far, framing not counted.
+    body_bytes: u64,
+    most_in_memory: usize,
+}
+
+impl Outgoing {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        // A short first piece leaves together with the head.
+        let mut piece = if self.memory.len() == 1 && self.at == 0 && bytes.len() <= JOIN_BYTES {
+            self.memory.pop_back().unwrap_or_default()
+        } else {
+            Vec::with_capacity(bytes.len() + 16)
+        };
+        self.held = self.held.saturating_sub(piece.len());
+        self.frame(bytes, &mut piece)?;
+        self.push_framed(piece);
+        Ok(())
+    }
+
+    fn push_framed(&mut self, piece: Vec<u8>) {
+        if !piece.is_empty() {
+            self.held += piece.len();
+            self.memory.push_back(piece);
+        }
+    }
+
+    /// Appends `bytes` as this answer's framing wants them. More than was announced is an app's mistake that would be
+    /// read as the next answer.
+    fn frame(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
+        self.body_bytes += bytes.len() as u64;
+        match self.framing {
+            Framing::Length(length) if self.body_bytes > length => return Err(Broken::Answer),
+            Framing::Chunked if bytes.is_empty() => {}
+            Framing::Chunked => {
+                write::chunk_head(bytes.len(), out);
+                out.extend_from_slice(bytes);
+                out.extend_from_slice(b"\r\n");
+            }
+            _ => out.extend_from_slice(bytes),
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<Vec<u8>, Broken> {
+        match self.framing {
+            Framing::Chunked => Ok(write::LAST_CHUNK.to_vec()),
+            Framing::Length(length) if self.body_bytes < length => Err(Broken::Answer),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.at += n;
+        self.held = self.held.saturating_sub(n);
+        if self.memory.front().is_some_and(|front| self.at >= front.len()) {
+            self.memory.pop_front();
+            self.at = 0;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.memory.is_empty()
+    }
+}
+
+/// HEAD and bodiless answers: a worker that still streams is told that nobody listens.
+async fn end_unsent(body: AnswerBody) -> AnswerBody {
+    if let AnswerBody::Stream { ticket, .. } = body {
+        drop(ticket);
+    }
+    AnswerBody::Empty
+}

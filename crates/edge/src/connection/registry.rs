@@ -1,0 +1,178 @@
+//! All open connections: how many, whose, which are at rest.
+//!
+//! Owns the limits on connections and the way to wake those at rest, when room is needed or the server stops. A busy
+//! connection is never closed for another.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+/// Marks a connection that works on a request.
+const BUSY: u64 = u64::MAX;
+
+/// What others may know of, and tell, a connection.
+pub(crate) struct Handle {
+    /// Milliseconds since the registry was made at which it came to rest; `BUSY` while it works.
+    rests_since: AtomicU64,
+    close: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// All connections.
+pub(crate) struct Registry {
+    started: Instant,
+    inner: Mutex<Inner>,
+    most: usize,
+    most_each: Option<usize>,
+}
+
+#[derive(Default)]
+struct Inner {
+    next: u64,
+    open: HashMap<u64, Arc<Handle>>,
+    each: HashMap<IpAddr, usize>,
+}
+
+/// A connection's place, given back on drop.
+pub(crate) struct Place {
+    pub(crate) handle: Arc<Handle>,
+    registry: Arc<crate::shared::Shared>,
+    number: u64,
+    address: Option<IpAddr>,
+}
+
+/// Why a connection may not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// All places are taken by connections that work.
+    All,
+    /// This address has its share.
+    Address,
+}
+
+impl Registry {
+    pub(crate) fn new(most: usize, most_each: Option<usize>) -> Self {
+        Self { started: Instant::now(), inner: Mutex::default(), most, most_each }
+    }
+
+    /// Number of open connections.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    /// Wakes every connection at rest, so that it sees what has changed.
+    pub(crate) fn wake_all(&self) {
+        let handles: Vec<_> = self.lock().open.values().cloned().collect();
+        handles.iter().for_each(|handle| handle.wake());
+    }
+
+    /// Closes every connection at rest now.
+    pub(crate) fn close_resting(&self) {
+        let handles: Vec<_> = self.lock().open.values().cloned().collect();
+        for handle in handles.iter().filter(|handle| handle.rests_since.load(Ordering::Relaxed) != BUSY) {
+            handle.close();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a place for a new connection. `address` counts against the share of one address; `None` is exempt.
+pub(crate) fn enter(shared: &Arc<crate::shared::Shared>, address: Option<IpAddr>) -> Result<Place, Full> {
+    let registry = &shared.connections;
+    let mut inner = registry.lock();
+    if let (Some(address), Some(most)) = (address, registry.most_each)
+        && inner.each.get(&address).copied().unwrap_or(0) >= most
+    {
+        return Err(Full::Address);
+    }
+    if inner.open.len() >= registry.most {
+        // The one that has rested longest makes room; it leaves a moment later, so the limit is exceeded by one.
+        let longest = inner.open.values().min_by_key(|handle| handle.rests_since.load(Ordering::Relaxed));
+        match longest {
+            Some(handle) if handle.rests_since.load(Ordering::Relaxed) != BUSY => handle.close(),
+            _ => return Err(Full::All),
+        }
+    }
+    if let Some(address) = address {
+        *inner.each.entry(address).or_default() += 1;
+    }
+    let number = inner.next;
+    inner.next += 1;
+    let handle = Arc::new(Handle {
+        rests_since: AtomicU64::new(registry.started.elapsed().as_millis() as u64),
+        close: AtomicBool::new(false),
+        waker: Mutex::new(None),
+    });
+    inner.open.insert(number, handle.clone());
+    Ok(Place { handle, registry: shared.clone(), number, address })
+}
+
+/// One IPv6 client has a /64 of addresses; they count as one.
+pub(crate) fn counted_address(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let bits = v6.to_bits() >> 64 << 64;
+            IpAddr::V6(bits.into())
+        }
+        v4 => v4,
+    }
+}
+
+impl Place {
+    /// The connection works on a request.
+    pub(crate) fn busy(&self) {
+        self.handle.rests_since.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// The connection waits for the next request. `now` spares a look at the clock.
+    pub(crate) fn rests(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.registry.connections.started).as_millis() as u64;
+        self.handle.rests_since.store(since, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inner = self.registry.connections.lock();
+        inner.open.remove(&self.number);
+        if let Some(address) = self.address
+            && let Some(count) = inner.each.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                inner.each.remove(&address);
+            }
+        }
+    }
+}
+
+impl Handle {
+    /// Whether it was told to close. Registers for being told.
+    pub(crate) fn poll_closed(&self, context: &Context<'_>) -> bool {
+        let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        drop(waker);
+        self.close.load(Ordering::Acquire)
+    }
+
+    fn close(&self) {
+        self.close.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A client's socket, TCP or Unix.
+//!
+//! Owns reading, writing and sending files without copying them through us. A file that is not in memory is read ahead
+//! on the blocking pool first, so that a slow disk holds up one client and not the reactor.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Bytes of one `sendfile`: large enough to fill a socket, small enough to let others have their turn.
+const SEND_BYTES: u64 = 1024 * 1024;
+
+/// A client's socket.
+pub(crate) enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Reads into the spare room of `buffer`; `Ok(0)` at the end of the stream.
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        room: usize,
+    ) -> Poll<io::Result<usize>> {
+        let at = buffer.len();
+        // Zeroed once for each growth: `room` is a few KiB, and it spares an unsafe block.
+        buffer.resize(at + room, 0);
+        let mut target = ReadBuf::new(&mut buffer[at..]);
+        let result = match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, &mut target),
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, &mut target),
+        };
+        let filled = target.filled().len();
+        buffer.truncate(at + filled);
+        result.map_ok(|()| filled)
+    }
+
+    /// Writes some of `slices`.
+    pub(crate) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    /// Sends some of a file; `Ok(0)` when the file ends before `offset`. Waits until the socket takes more.
+    pub(crate) async fn send_file(&self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<u64> {
+        let count = length.min(SEND_BYTES);
+        if !is_cached(file, offset) {
+            read_ahead(file.clone(), offset, count).await?;
+        }
+        let send = || {
+            let mut at = offset;
+            let sent = match self {
+                Self::Tcp(stream) => {
+                    rustix::fs::sendfile(stream.as_fd(), file.as_fd(), Some(&mut at), count as usize)
+                }
+                Self::Unix(stream) => {
+                    rustix::fs::sendfile(stream.as_fd(), file.as_fd(), Some(&mut at), count as usize)
+                }
+            };
+            Ok(sent? as u64)
+        };
+        match self {
+            Self::Tcp(stream) => stream.async_io(Interest::WRITABLE, send).await,
+            Self::Unix(stream) => stream.async_io(Interest::WRITABLE, send).await,
+        }
+    }
+
+    /// Ends our side; the client still may send.
+    pub(crate) fn shut_down_writing(&self) {
+        // The other end may be gone already, which is what we are about to find out anyway.
+        let _ = match self {
+            Self::Tcp(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
+            Self::Unix(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
+        };
+    }
+
+    /// Whether the connection is broken (reset), not merely half closed.
+    pub(crate) fn poll_broken(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(stream) => {
+                // A half-closed client is readable for ever; only an error or hang-up ends the wait.
+                match stream.poll_read_ready(context) {
+                    Poll::Ready(Ok(())) => match rustix::net::sockopt::socket_error(stream) {
+                        Ok(Ok(())) => Poll::Pending,
+                        _ => Poll::Ready(()),
+                    },
+                    Poll::Ready(Err(_)) => Poll::Ready(()),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+            Self::Unix(_) => Poll::Pending,
+        }
+    }
+}
+
+/// Whether the next byte can be read without waiting for a disk. Read-ahead makes one byte stand for its neighbours.
+fn is_cached(file: &File, offset: u64) -> bool {
+    let mut byte = [0];
+    let result = rustix::io::preadv2(
+        file,
+        &mut [IoSliceMut::new(&mut byte)],
+        offset,
+        rustix::io::ReadWriteFlags::NOWAIT,
+    );
+    // File systems that cannot tell (EOPNOTSUPP) are read as they are: tmpfs on old kernels, mostly.
+    !matches!(result, Err(rustix::io::Errno::AGAIN))
+}
+
+async fn read_ahead(file: Arc<File>, offset: u64, length: u64) -> io::Result<()> {
+    tokio::task::spawn_blocking(move || {
+        let length = std::num::NonZeroU64::new(length);
+        // Advice only: `sendfile` reads what this did not bring.
+        let _ = rustix::fs::fadvise(&file, offset, length, rustix::fs::Advice::WillNeed);
+        let mut byte = [0];
+        rustix::io::pread(&file, &mut byte, offset).map(|_| ()).map_err(io::Error::from)
+    })
+    .await
+    .map_err(io::Error::other)?
+}

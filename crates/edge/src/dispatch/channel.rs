@@ -1,0 +1,234 @@
+//! The bytes of one worker's socket, both ways.
+//!
+//! Owns the reading and writing tasks of a channel; what the frames mean is `pool`'s. One read takes in all answers
+//! that are there, one write sends all requests queued since the last: at saturation a request costs a fraction of a
+//! system call on each side. Descriptors come with `SCM_RIGHTS`; at most `DESCRIPTORS` are held, more end the channel.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::task::Waker;
+
+use bandstand_wire::{Decoder, Hello, Kind, WireError};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, mpsc};
+
+use super::link::Outbox;
+use super::pool::Pool;
+
+/// Descriptors that may come before the frames they belong to.
+const DESCRIPTORS: usize = 512;
+
+/// What a channel has to say about its worker as a whole.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// The worker is ready; JSON about the project.
+    Hello { number: u32, project: Vec<u8> },
+    /// The app could not be imported: the traceback.
+    Failed { number: u32, traceback: String },
+    /// The stream has ended; with an error if the worker broke the protocol.
+    Lost { number: u32, error: Option<String> },
+}
+
+/// Runs the channel of a worker until its stream ends, then says so.
+pub(crate) async fn run_channel(
+    pool: Arc<Pool>,
+    number: u32,
+    stream: UnixStream,
+    writer: Arc<Notify>,
+    notices: mpsc::UnboundedSender<Notice>,
+) {
+    let error = match bandstand_supervisor::watch_channel(stream) {
+        Ok(socket) => {
+            tokio::select! {
+                result = read_frames(&pool, number, &socket, &notices) => result.err(),
+                result = write_frames(&pool, number, &socket, &writer) => result.err(),
+            }
+        }
+        Err(error) => Some(error),
+    };
+    pool.remove(number);
+    // Nobody listens any more once the server has stopped.
+    let _ = notices.send(Notice::Lost { number, error: error.map(|error| error.to_string()) });
+}
+
+async fn read_frames(
+    pool: &Pool,
+    number: u32,
+    socket: &AsyncFd<UnixStream>,
+    notices: &mpsc::UnboundedSender<Notice>,
+) -> io::Result<()> {
+    let mut decoder = Decoder::default();
+    let mut descriptors = VecDeque::new();
+    let mut wakers: Vec<Waker> = Vec::new();
+    let mut greeted = false;
+    loop {
+        if !receive(socket, &mut decoder, &mut descriptors).await? {
+            return Ok(());
+        }
+        if !greeted {
+            greeted = greet(pool, number, &mut decoder, notices).map_err(invalid)?;
+            if !greeted {
+                continue;
+            }
+        }
+        let result = pool.on_frames(
+            number,
+            |take| match decoder.next()? {
+                Some(frame) => take(frame).map(|()| true),
+                None => Ok(false),
+            },
+            &mut descriptors,
+            &mut wakers,
+        );
+        wakers.drain(..).for_each(Waker::wake);
+        result.map_err(invalid)?;
+    }
+}
+
+/// The first frame: a hello, or the reason why there is none. True once it has come.
+fn greet(
+    pool: &Pool,
+    number: u32,
+    decoder: &mut Decoder,
+    notices: &mpsc::UnboundedSender<Notice>,
+) -> Result<bool, WireError> {
+    let Some(frame) = decoder.next()? else { return Ok(false) };
+    let notice = match frame.header.kind {
+        Kind::Hello => {
+            let hello = Hello::decode(frame.payload)?;
+            pool.opened(number, usize::from(hello.threads));
+            Notice::Hello { number, project: hello.project.to_vec() }
+        }
+        Kind::Failed => {
+            Notice::Failed { number, traceback: String::from_utf8_lossy(frame.payload).into_owned() }
+        }
+        _ => return Err(WireError::OutOfSequence("before the hello")),
+    };
+    let _ = notices.send(notice);
+    Ok(true)
+}
+
+fn invalid(error: WireError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// One read. False at the end of the stream.
+async fn receive(
+    socket: &AsyncFd<UnixStream>,
+    decoder: &mut Decoder,
+    descriptors: &mut VecDeque<OwnedFd>,
+) -> io::Result<bool> {
+    loop {
+        let mut ready = socket.readable().await?;
+        let space = decoder.space();
+        let room = space.len();
+        let mut control = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+        let mut control = RecvAncillaryBuffer::new(&mut control);
+        let received = rustix::net::recvmsg(
+            socket.get_ref(),
+            &mut [IoSliceMut::new(space)],
+            &mut control,
+            RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
+        );
+        match received {
+            Ok(message) => {
+                let before = descriptors.len();
+                for piece in control.drain() {
+                    if let RecvAncillaryMessage::ScmRights(rights) = piece {
+                        descriptors.extend(rights);
+                    }
+                }
+                if descriptors.len() > DESCRIPTORS {
+                    return Err(invalid(WireError::Malformed("more descriptors than frames that carry one")));
+                }
+                // A short read means an empty socket, unless it was cut short at a descriptor.
+                if message.bytes < room && descriptors.len() == before {
+                    ready.clear_ready();
+                }
+                decoder.advance(message.bytes);
+                return Ok(message.bytes > 0);
+            }
+            Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CONNRESET) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn write_frames(
+    pool: &Pool,
+    number: u32,
+    socket: &AsyncFd<UnixStream>,
+    writer: &Notify,
+) -> io::Result<()> {
+    let mut outbox = Outbox::default();
+    loop {
+        writer.notified().await;
+        outbox.bytes.clear();
+        outbox.descriptors.clear();
+        pool.take_outbox(number, &mut outbox);
+        send(socket, &mut outbox).await?;
+        // One large body must not pin its size for the life of the worker.
+        if outbox.bytes.capacity() > 1024 * 1024 {
+            outbox.bytes = Vec::new();
+        }
+    }
+}
+
+/// Writes an outbox; each descriptor leaves with the first byte of its frame.
+async fn send(socket: &AsyncFd<UnixStream>, outbox: &mut Outbox) -> io::Result<()> {
+    let mut at = 0;
+    while at < outbox.bytes.len() {
+        let with = outbox.descriptors.front().filter(|(offset, _)| *offset == at).map(|(_, fd)| fd.clone());
+        let skip = usize::from(with.is_some());
+        let until = outbox.descriptors.get(skip).map_or(outbox.bytes.len(), |(offset, _)| *offset);
+        let sent = match send_some(socket, &outbox.bytes[at..until], with.as_deref()) {
+            Ok(sent) => sent,
+            Err(rustix::io::Errno::AGAIN) => {
+                socket.writable().await?.clear_ready();
+                continue;
+            }
+            Err(rustix::io::Errno::INTR) => continue,
+            // The reading side sees the end of the stream and what came before it.
+            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => {
+                return std::future::pending().await;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        at += sent;
+        if with.is_some() {
+            outbox.descriptors.pop_front();
+        }
+    }
+    Ok(())
+}
+
+fn send_some(
+    socket: &AsyncFd<UnixStream>,
+    bytes: &[u8],
+    descriptor: Option<&File>,
+) -> rustix::io::Result<usize> {
+    let Some(descriptor) = descriptor else {
+        return rustix::net::send(socket.get_ref(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    };
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let borrowed = [descriptor.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&borrowed));
+    rustix::net::sendmsg(
+        socket.get_ref(),
+        &[IoSlice::new(bytes)],
+        &mut control,
+        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+    )
+}

@@ -1,0 +1,242 @@
+//! What the edge knows of one worker: its places, what is on its way to it, how long its requests take.
+//!
+//! Owns the worker's board and outbox. Which worker gets which request is `pool`'s; moving bytes is `channel`'s.
+//! Invariant: `unanswered` is the number of held requests without a complete answer; a place is reused only when its
+//! word on the board is free.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bandstand_supervisor::Board;
+use bandstand_wire::sequence::Answer;
+use bandstand_wire::{Flags, Header, Kind, board, limits};
+use tokio::sync::Notify;
+
+use super::pool::Job;
+use super::reply::Location;
+
+/// Work that may lie ahead of a busy worker. A gap between two requests costs a wake-up of worker and edge, some tens of
+/// microseconds; beyond a few of these, waiting in the common queue is better for everybody.
+const AHEAD: Duration = Duration::from_micros(150);
+/// Most requests ahead of a worker.
+const AHEAD_MOST: usize = 64;
+/// A sample of service time counts at most this much, so that one slow request does not hide a fast app for long.
+const SAMPLE_MOST_US: f32 = 20_000.0;
+
+/// A request that a worker has.
+pub(crate) struct Held {
+    pub(crate) id: u64,
+    pub(crate) job: Job,
+    pub(crate) answer: Answer,
+    /// Last frame about it, or when it was offered.
+    pub(crate) touched: Instant,
+    /// Bytes of the answer sent to the connection and not yet granted again.
+    pub(crate) unconsumed: usize,
+    /// Its connection has left, or was told that the time is over.
+    pub(crate) abandoned: bool,
+}
+
+/// Bytes, and descriptors between them, on their way to a worker.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    pub(crate) bytes: Vec<u8>,
+    /// `(offset in bytes of the frame it belongs to, descriptor)`, ascending.
+    pub(crate) descriptors: VecDeque<(usize, Arc<File>)>,
+}
+
+/// One worker as the pool sees it.
+pub(crate) struct Link {
+    pub(crate) number: u32,
+    pub(crate) threads: usize,
+    /// Said hello, and may be given requests.
+    pub(crate) accepting: bool,
+    /// Has something before it that takes long; nothing is sent ahead until it moves again.
+    pub(crate) stalled: bool,
+    pub(crate) unanswered: usize,
+    pub(crate) outbox: Outbox,
+    pub(crate) writer: Arc<Notify>,
+    pub(crate) held: Vec<Option<Held>>,
+    board: Arc<Board>,
+    free: Vec<u16>,
+    /// Places in the order in which they were offered, answered ones taken out.
+    order: VecDeque<u16>,
+    /// Answered, but the worker's thread is still in `close()`: `(place, id)`.
+    finishing: Vec<(u16, u64)>,
+    service_us: f32,
+    next_id: u64,
+}
+
+impl Link {
+    pub(crate) fn new(number: u32, board: Arc<Board>, writer: Arc<Notify>) -> Self {
+        Self {
+            number,
+            threads: 0,
+            accepting: false,
+            stalled: false,
+            unanswered: 0,
+            outbox: Outbox::default(),
+            writer,
+            held: (0..limits::PLACES).map(|_| None).collect(),
+            board,
+            free: (0..limits::PLACES as u16).rev().collect(),
+            order: VecDeque::new(),
+            finishing: Vec::new(),
+            service_us: SAMPLE_MOST_US,
+            next_id: 1,
+        }
+    }
+
+    /// Threads that work on something, `close()` included.
+    pub(crate) fn busy(&mut self) -> usize {
+        let Self { board, finishing, free, .. } = self;
+        finishing.retain(|&(place, id)| {
+            let running = board::is_running(board.word(place), id);
+            if !running {
+                free.push(place);
+            }
+            running
+        });
+        self.unanswered + self.finishing.len()
+    }
+
+    /// A thread waits for work.
+    pub(crate) fn is_idle(&mut self) -> bool {
+        self.accepting && self.unanswered < self.threads && self.busy() < self.threads
+    }
+
+    /// One more may be sent, if only ahead.
+    pub(crate) fn has_room(&self) -> bool {
+        self.accepting
+            && !self.stalled
+            && self.unanswered < self.threads + self.ahead()
+            && self.free.len() > limits::PLACES / 4
+    }
+
+    fn ahead(&self) -> usize {
+        ((AHEAD.as_micros() as f32 / self.service_us.max(1.0)) as usize).min(AHEAD_MOST)
+    }
+
+    /// Requests sent ahead of the threads.
+    pub(crate) fn surplus(&self) -> usize {
+        self.unanswered.saturating_sub(self.threads)
+    }
+
+    /// Puts a request into the outbox. Gives it back when no place is free.
+    pub(crate) fn assign(&mut self, job: Job, now: Instant) -> Result<(), Job> {
+        let Some(place) = self.free.pop() else { return Err(job) };
+        let id = self.next_id;
+        self.next_id = (self.next_id + 1) & board::ID_MAX;
+        board::offer(self.board.word(place), id);
+        if let Some(descriptor) = &job.descriptor {
+            self.outbox.descriptors.push_back((self.outbox.bytes.len(), descriptor.clone()));
+        }
+        Header { kind: Kind::Request, flags: job.flags, place, id }
+            .write(&job.payload, &mut self.outbox.bytes);
+        job.reply.set_location(Location::Held { worker: self.number, place, id });
+        self.order.push_back(place);
+        self.unanswered += 1;
+        self.held[usize::from(place)] =
+            Some(Held { id, job, answer: Answer::Waiting, touched: now, unconsumed: 0, abandoned: false });
+        self.writer.notify_one();
+        Ok(())
+    }
+
+    /// The held request that a frame names.
+    pub(crate) fn held(&mut self, place: u16, id: u64) -> Option<&mut Held> {
+        self.held.get_mut(usize::from(place))?.as_mut().filter(|held| held.id == id)
+    }
+
+    /// The answer is complete: the place is free, or will be when `close()` returns.
+    pub(crate) fn answered(&mut self, place: u16, service_us: u32) -> Option<Held> {
+        let held = self.held.get_mut(usize::from(place))?.take()?;
+        self.leave(place);
+        self.service_us = self.service_us * 0.875 + (service_us as f32).min(SAMPLE_MOST_US) * 0.125;
+        if board::is_running(self.board.word(place), held.id) {
+            self.finishing.push((place, held.id));
+        } else {
+            self.free.push(place);
+        }
+        Some(held)
+    }
+
+    fn leave(&mut self, place: u16) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if let Some(at) = self.order.iter().position(|&other| other == place) {
+            self.order.remove(at);
+        }
+    }
+
+    /// Takes back the youngest request that no thread has begun.
+    pub(crate) fn recall_youngest(&mut self) -> Option<Job> {
+        for at in (0..self.order.len()).rev() {
+            let place = self.order[at];
+            if let Some(job) = self.recall(place) {
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    /// Takes back all requests that were offered before `before` and that no thread has begun; oldest first.
+    pub(crate) fn recall_since(&mut self, before: Instant) -> Vec<Job> {
+        let is_old =
+            |&place: &u16| self.held[usize::from(place)].as_ref().is_some_and(|held| held.touched <= before);
+        let places: Vec<u16> = self.order.iter().copied().filter(is_old).collect();
+        places.into_iter().filter_map(|place| self.recall(place)).collect()
+    }
+
+    fn recall(&mut self, place: u16) -> Option<Job> {
+        let slot = self.held.get_mut(usize::from(place))?;
+        let id = slot.as_ref()?.id;
+        if !board::recall(self.board.word(place), id) {
+            return None;
+        }
+        let held = slot.take()?;
+        self.leave(place);
+        self.free.push(place);
+        Some(held.job)
+    }
+
+    /// Whether a thread has begun it.
+    pub(crate) fn is_begun(&self, place: u16, id: u64) -> bool {
+        board::is_running(self.board.word(place), id)
+    }
+
+    /// A thread sees at its next write that the client has left; one that waits for credit is woken to see it.
+    pub(crate) fn cancel(&mut self, place: u16, id: u64) {
+        board::cancel(self.board.word(place), id);
+        self.grant(place, id, limits::WINDOW as u32);
+    }
+
+    /// Lets the worker send more of an answer.
+    pub(crate) fn grant(&mut self, place: u16, id: u64, bytes: u32) {
+        Header { kind: Kind::Grant, flags: Flags::NONE, place, id }
+            .write(&bytes.to_le_bytes(), &mut self.outbox.bytes);
+        self.writer.notify_one();
+    }
+
+    /// Asks to be told when the threads that are in `close()` come back. False if none is.
+    pub(crate) fn ask_for_idle(&mut self) -> bool {
+        let board = &self.board;
+        self.finishing.iter().any(|&(place, id)| board::notify(board.word(place), id))
+    }
+
+    /// Time after which a request that no thread has begun is looked at again.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_micros((self.service_us as u64 * 4).clamp(2_000, 50_000))
+    }
+
+    /// Everything it held, when its stream has ended: `(begun, held)`.
+    pub(crate) fn into_held(mut self) -> Vec<(bool, Held)> {
+        let order = std::mem::take(&mut self.order);
+        order
+            .into_iter()
+            .filter_map(|place| {
+                let held = self.held[usize::from(place)].take()?;
+                Some((self.is_begun(place, held.id), held))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,531 @@
+//! One queue and the workers that serve it.
+//!
+//! Owns the order of service: an idle thread first, never behind a busy worker while another is idle; ahead of a busy
+//! worker only where its requests are short, and then it can be taken back (`wire::board`). The queue is bounded in
+//! length and in waiting time. A request whose worker died is given once more, where that is safe.
+//! One lock guards it all: with it held nothing waits, and a request takes it twice for well under a microsecond
+//! each time. `docs/decisions/0003-dispatch.md` has the numbers.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use bandstand_supervisor::Board;
+use bandstand_wire::sequence::Answer;
+use bandstand_wire::{Flags, Frame, Kind, ResponseHead, WireError, limits};
+use tokio::sync::Notify;
+
+use super::link::{Held, Link, Outbox};
+use super::reply::{Event, Failure, HeadFrame, Location, Reply};
+
+/// Bounds of a pool.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Requests that may wait.
+    pub(crate) queue: usize,
+    /// Longest wait for a place.
+    pub(crate) queue_timeout: Duration,
+    /// Longest silence of the app: until the head, and between two pieces of the body. `None`: for ever.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// A request ready for any worker.
+pub(crate) struct Job {
+    /// Request head, fields, inline body.
+    pub(crate) payload: Vec<u8>,
+    pub(crate) flags: Flags,
+    /// The body, when it was spooled to a file.
+    pub(crate) descriptor: Option<Arc<File>>,
+    pub(crate) reply: Arc<Reply>,
+    /// Safe to give to a second worker even if the first had begun it (RFC 9110 §9.2.1).
+    pub(crate) repeatable: bool,
+    /// Already given once more.
+    pub(crate) retried: bool,
+    pub(crate) submitted: Instant,
+}
+
+/// A request that ran out of time: the worker's number, and what the log says of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Overdue {
+    pub(crate) worker: u32,
+}
+
+/// The queue and its workers.
+pub(crate) struct Pool {
+    inner: Mutex<Inner>,
+    limits: Limits,
+    /// Something is held or queued: the clock task has to look.
+    clock: Notify,
+}
+
+struct Inner {
+    queue: VecDeque<Job>,
+    links: Vec<Link>,
+    stopping: bool,
+}
+
+/// A place in the pool's books, given back on drop.
+pub(crate) struct Ticket {
+    pool: Arc<Pool>,
+    reply: Arc<Reply>,
+}
+
+impl Pool {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        let inner = Inner { queue: VecDeque::new(), links: Vec::new(), stopping: false };
+        Arc::new(Self { inner: Mutex::new(inner), limits, clock: Notify::new() })
+    }
+
+    /// Gives a request away. Its events come to `Ticket::reply`; dropping the ticket gives the request up.
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        payload: Vec<u8>,
+        flags: Flags,
+        descriptor: Option<Arc<File>>,
+        repeatable: bool,
+    ) -> Ticket {
+        let reply = Arc::new(Reply::new());
+        let now = Instant::now();
+        let job = Job {
+            payload,
+            flags,
+            descriptor,
+            reply: reply.clone(),
+            repeatable,
+            retried: false,
+            submitted: now,
+        };
+        let mut inner = self.lock();
+        let was_quiet = inner.is_quiet();
+        if inner.stopping {
+            drop(inner);
+            drop(job.reply.push(Event::Failed(Failure::Stopping)));
+        } else if let Some(at) = inner.best(now) {
+            inner.give(at, job, now);
+            drop(inner);
+        } else if inner.queue.len() >= self.limits.queue {
+            drop(inner);
+            drop(job.reply.push(Event::Failed(Failure::QueueFull)));
+        } else {
+            job.reply.set_location(Location::Queued);
+            inner.queue.push_back(job);
+            drop(inner);
+        }
+        if was_quiet {
+            self.clock.notify_one();
+        }
+        Ticket { pool: self.clone(), reply }
+    }
+
+    /// A worker process was started; it is given nothing before its hello.
+    pub(crate) fn add(&self, number: u32, board: Arc<Board>, writer: Arc<Notify>) {
+        self.lock().links.push(Link::new(number, board, writer));
+    }
+
+    /// The worker said hello.
+    pub(crate) fn opened(&self, number: u32, threads: usize) {
+        let mut inner = self.lock();
+        if let Some(link) = inner.link(number) {
+            link.threads = threads;
+            link.accepting = true;
+            inner.refill(number, Instant::now());
+        }
+    }
+
+    /// The worker gets nothing new; what it has not begun goes to others.
+    pub(crate) fn retire(&self, number: u32) {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        if let Some(link) = inner.link(number) {
+            link.accepting = false;
+            let jobs = link.recall_since(now);
+            inner.requeue(jobs, now);
+        }
+    }
+
+    /// The worker's stream has ended. What it held is given to others where that is safe, or failed.
+    pub(crate) fn remove(&self, number: u32) {
+        let mut wakers = Vec::new();
+        let mut inner = self.lock();
+        let Some(at) = inner.links.iter().position(|link| link.number == number) else { return };
+        let link = inner.links.remove(at);
+        let mut again = Vec::new();
+        for (begun, held) in link.into_held() {
+            if held.abandoned {
+                continue;
+            }
+            let Held { mut job, answer, .. } = held;
+            if answer == Answer::Waiting && !job.retried && (!begun || job.repeatable) && !inner.stopping {
+                job.retried = true;
+                again.push(job);
+            } else {
+                job.reply.set_location(Location::Nowhere);
+                let event = match answer {
+                    Answer::Waiting => Event::Failed(Failure::WorkerDied),
+                    _ => Event::End { broken: true, service_us: 0 },
+                };
+                wakers.extend(job.reply.push(event));
+            }
+        }
+        inner.requeue(again, Instant::now());
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Takes in one frame about an exchange.
+    ///
+    /// # Errors
+    /// A frame that names no held request, or comes out of order: the worker is at fault, its channel is over.
+    pub(crate) fn on_frames(
+        &self,
+        number: u32,
+        mut next: impl FnMut(&mut dyn FnMut(Frame<'_>) -> Result<(), WireError>) -> Result<bool, WireError>,
+        descriptors: &mut VecDeque<OwnedFd>,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(), WireError> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        let Some(link) = inner.link(number) else { return Ok(()) };
+        let mut result = Ok(true);
+        while matches!(result, Ok(true)) {
+            result = next(&mut |frame| on_frame(link, frame, descriptors, wakers, now));
+        }
+        link.stalled = false;
+        inner.refill(number, now);
+        result.map(|_| ())
+    }
+
+    /// Takes what is to be written to a worker; swaps buffers, so that neither side allocates.
+    pub(crate) fn take_outbox(&self, number: u32, outbox: &mut Outbox) {
+        let mut inner = self.lock();
+        if let Some(link) = inner.link(number) {
+            std::mem::swap(&mut link.outbox, outbox);
+        }
+    }
+
+    /// The connection has consumed part of a streamed answer; the worker may send as much again.
+    pub(crate) fn consumed(&self, reply: &Reply, bytes: usize) {
+        let Location::Held { worker, place, id } = reply.location() else { return };
+        let mut inner = self.lock();
+        let Some(link) = inner.link(worker) else { return };
+        let Some(held) = link.held(place, id) else { return };
+        held.unconsumed = held.unconsumed.saturating_sub(bytes);
+        held.touched = Instant::now();
+        link.grant(place, id, u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// Workers that may be given requests.
+    pub(crate) fn ready_workers(&self) -> usize {
+        self.lock().links.iter().filter(|link| link.accepting).count()
+    }
+
+    /// No new requests; queued ones still run.
+    pub(crate) fn stop(&self) {
+        self.lock().stopping = true;
+    }
+
+    /// Nothing is queued and nothing is held.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.lock().is_quiet()
+    }
+
+    /// Sees to everything that takes long: waits in the queue, silent apps, requests sent ahead of a thread that did not
+    /// come back. Gives the requests that ran out of time. Runs for ever; sleeps while there is nothing to see to.
+    pub(crate) async fn watch_clock(&self, mut overdue: impl FnMut(Overdue)) {
+        const COARSE: Duration = Duration::from_millis(100);
+        const FINE: Duration = Duration::from_millis(2);
+        let mut coarse_due = Instant::now();
+        loop {
+            if self.is_quiet() {
+                self.clock.notified().await;
+            }
+            let ahead = self.lock().links.iter().any(|link| link.surplus() > 0 || !link.accepting);
+            tokio::time::sleep(if ahead { FINE } else { COARSE / 2 }).await;
+            let now = Instant::now();
+            self.unstick(now);
+            if now >= coarse_due {
+                coarse_due = now + COARSE;
+                for late in self.expire(now) {
+                    overdue(late);
+                }
+            }
+        }
+    }
+
+    /// Requests that were sent ahead, and whose thread is held up, go to idle workers or back to the queue.
+    fn unstick(&self, now: Instant) {
+        let mut inner = self.lock();
+        for at in 0..inner.links.len() {
+            let link = &mut inner.links[at];
+            if link.unanswered == 0 {
+                continue;
+            }
+            let jobs = link.recall_since(now.checked_sub(link.patience()).unwrap_or(now));
+            if jobs.is_empty() {
+                continue;
+            }
+            let link = &mut inner.links[at];
+            // Something runs there, or is in `close()`: its end is a frame, and the link moves again with it.
+            link.stalled = link.unanswered > 0 || link.ask_for_idle();
+            inner.requeue(jobs, now);
+        }
+    }
+
+    fn expire(&self, now: Instant) -> Vec<Overdue> {
+        let mut wakers = Vec::new();
+        let mut late = Vec::new();
+        let mut inner = self.lock();
+        while inner.queue.front().is_some_and(|job| now >= job.submitted + self.limits.queue_timeout) {
+            if let Some(job) = inner.queue.pop_front() {
+                job.reply.set_location(Location::Nowhere);
+                wakers.extend(job.reply.push(Event::Failed(Failure::QueueTimeout)));
+            }
+        }
+        if let Some(timeout) = self.limits.timeout {
+            for link in &mut inner.links {
+                late.extend(expire_link(link, timeout, now, &mut wakers));
+            }
+        }
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+        late
+    }
+
+    /// The connection no longer wants the answer.
+    fn abandon(&self, reply: &Arc<Reply>) {
+        if reply.location() == Location::Nowhere {
+            return;
+        }
+        let mut inner = self.lock();
+        match reply.location() {
+            Location::Queued => inner.queue.retain(|job| !Arc::ptr_eq(&job.reply, reply)),
+            Location::Held { worker, place, id } => {
+                if let Some(link) = inner.link(worker)
+                    && let Some(held) = link.held(place, id)
+                {
+                    held.abandoned = true;
+                    link.cancel(place, id);
+                }
+            }
+            Location::Nowhere => {}
+        }
+        reply.set_location(Location::Nowhere);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn link(&mut self, number: u32) -> Option<&mut Link> {
+        self.links.iter_mut().find(|link| link.number == number)
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && self.links.iter().all(|link| link.unanswered == 0)
+    }
+
+    /// The worker for one more request: idle first, then the one with the least before it; the first among equals, so
+    /// that few stay warm when few are needed. `None` while requests wait: they come first.
+    fn best(&mut self, _now: Instant) -> Option<usize> {
+        if !self.queue.is_empty() {
+            return None;
+        }
+        let mut best: Option<(usize, usize)> = None;
+        for (at, link) in self.links.iter_mut().enumerate() {
+            let rank = if link.is_idle() {
+                if link.unanswered == 0 {
+                    return Some(at);
+                }
+                link.unanswered
+            } else if link.has_room() {
+                limits::PLACES + link.unanswered
+            } else {
+                continue;
+            };
+            if best.is_none_or(|(least, _)| rank < least) {
+                best = Some((rank, at));
+            }
+        }
+        best.map(|(_, at)| at)
+    }
+
+    fn give(&mut self, at: usize, job: Job, now: Instant) {
+        if let Err(job) = self.links[at].assign(job, now) {
+            job.reply.set_location(Location::Queued);
+            self.queue.push_front(job);
+        }
+    }
+
+    /// The worker has moved: the queue's next for it, or something that waits ahead of a busier one.
+    fn refill(&mut self, number: u32, now: Instant) {
+        let Some(at) = self.links.iter().position(|link| link.number == number) else { return };
+        while !self.queue.is_empty() && (self.links[at].has_room() || self.links[at].is_idle()) {
+            let Some(job) = self.queue.pop_front() else { break };
+            self.give(at, job, now);
+        }
+        if self.queue.is_empty()
+            && self.links.len() > 1
+            && self.links[at].unanswered == 0
+            && self.links[at].is_idle()
+        {
+            let busiest = self.links.iter().enumerate().max_by_key(|(_, link)| link.surplus());
+            if let Some((from, link)) = busiest
+                && link.surplus() > 0
+                && from != at
+                && let Some(job) = self.links[from].recall_youngest()
+            {
+                self.give(at, job, now);
+            }
+        }
+    }
+
+    /// Requests that were taken back, oldest first, to the head of the queue, and from there to whoever is idle.
+    fn requeue(&mut self, jobs: Vec<Job>, now: Instant) {
+        for job in jobs.into_iter().rev() {
+            job.reply.set_location(Location::Queued);
+            self.queue.push_front(job);
+        }
+        for at in 0..self.links.len() {
+            while !self.queue.is_empty() && self.links[at].is_idle() {
+                let Some(job) = self.queue.pop_front() else { break };
+                self.give(at, job, now);
+            }
+        }
+    }
+}
+
+fn on_frame(
+    link: &mut Link,
+    frame: Frame<'_>,
+    descriptors: &mut VecDeque<OwnedFd>,
+    wakers: &mut Vec<Waker>,
+    now: Instant,
+) -> Result<(), WireError> {
+    let header = frame.header;
+    if header.kind == Kind::Idle {
+        return Ok(()); // `refill` looks at the board
+    }
+    let Some(held) = link.held(header.place, header.id) else {
+        return Err(WireError::OutOfSequence("about a request that the worker does not hold"));
+    };
+    held.answer = held.answer.on(header.kind, header.flags)?;
+    held.touched = now;
+    let (event, service_us) = read_event(&frame, held, descriptors)?;
+    let done = held.answer == Answer::Done;
+    if !held.abandoned {
+        if done {
+            held.job.reply.set_location(Location::Nowhere);
+            held.job.reply.set_service(service_us);
+        }
+        if let Some(event) = event {
+            wakers.extend(held.job.reply.push(event));
+        }
+    }
+    if done {
+        link.answered(header.place, service_us);
+    }
+    Ok(())
+}
+
+/// What a frame says to the connection, and the service time if it is the last.
+fn read_event(
+    frame: &Frame<'_>,
+    held: &mut Held,
+    descriptors: &mut VecDeque<OwnedFd>,
+) -> Result<(Option<Event>, u32), WireError> {
+    let flags = frame.header.flags;
+    match frame.header.kind {
+        Kind::Response => {
+            let (head, _, body) = ResponseHead::decode(frame.payload)?;
+            let descriptor = if flags.has(Flags::DESCRIPTOR) {
+                let came = descriptors.pop_front();
+                Some(came.ok_or(WireError::Malformed("the descriptor did not come with its frame"))?)
+            } else {
+                None
+            };
+            let whole = flags.has(Flags::WHOLE) || descriptor.is_some();
+            held.take_in(if whole { 0 } else { body.len() })?;
+            let service_us = head.service_us;
+            Ok((
+                Some(Event::Head(HeadFrame { payload: frame.payload.to_vec(), whole, descriptor })),
+                service_us,
+            ))
+        }
+        Kind::Interim => {
+            ResponseHead::decode(frame.payload)?;
+            Ok((Some(Event::Interim(frame.payload.to_vec())), 0))
+        }
+        Kind::Chunk => {
+            held.take_in(frame.payload.len())?;
+            Ok((Some(Event::Chunk(frame.payload.to_vec())), 0))
+        }
+        Kind::End => {
+            let service_us = frame.number()?;
+            Ok((Some(Event::End { broken: flags.has(Flags::BROKEN), service_us }), service_us))
+        }
+        _ => Err(WireError::OutOfSequence("not a frame about an answer")),
+    }
+}
+
+impl Held {
+    /// A worker that sends more than its credit is at fault: the edge's memory is bounded by it.
+    fn take_in(&mut self, bytes: usize) -> Result<(), WireError> {
+        self.unconsumed += bytes;
+        // A grant on its way when the client left adds one window.
+        if self.unconsumed > 2 * limits::WINDOW + limits::CHUNK_MAX && !self.abandoned {
+            return Err(WireError::OutOfSequence("more of an answer than the credit allows"));
+        }
+        Ok(())
+    }
+}
+
+fn expire_link(link: &mut Link, timeout: Duration, now: Instant, wakers: &mut Vec<Waker>) -> Option<Overdue> {
+    let mut late = None;
+    for place in 0..link.held.len() {
+        let Some(held) = &link.held[place] else { continue };
+        // A worker that waits for credit waits for the client, who has a limit of its own.
+        let waits_for_client = held.unconsumed >= limits::WINDOW;
+        if held.abandoned || waits_for_client || now < held.touched + timeout {
+            continue;
+        }
+        let (id, answer) = (held.id, held.answer);
+        if !link.is_begun(place as u16, id) {
+            continue;
+        }
+        link.cancel(place as u16, id);
+        if let Some(held) = &mut link.held[place] {
+            held.abandoned = true;
+            held.job.reply.set_location(Location::Nowhere);
+            let event = match answer {
+                Answer::Waiting => Event::Failed(Failure::TimedOut),
+                _ => Event::End { broken: true, service_us: 0 },
+            };
+            wakers.extend(held.job.reply.push(event));
+        }
+        late = Some(Overdue { worker: link.number });
+    }
+    late
+}
+
+impl Ticket {
+    /// Where the events come.
+    pub(crate) fn reply(&self) -> &Reply {
+        &self.reply
+    }
+
+    /// Part of a streamed answer has left.
+    pub(crate) fn consumed(&self, bytes: usize) {
+        self.pool.consumed(&self.reply, bytes);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.pool.abandon(&self.reply);
+    }
+}

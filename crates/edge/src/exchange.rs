@@ -1,0 +1,197 @@
+//! The value that travels through the pipeline: one request, whatever version of HTTP it came over, and its answer.
+//!
+//! Owns the facts; stages fill and read them, connections make them and write the answer out. Invariant: everything in
+//! an `Exchange` has been checked by the front door (`connection`): names and values are valid fields, the framing is one.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bandstand_semantics::framing::Framing;
+use bandstand_semantics::{Fields, Version};
+use bytes::Bytes;
+
+use crate::assets::Part;
+use crate::dispatch::Ticket;
+use crate::observe::request_id::RequestId;
+
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// The other end; `None` on a Unix socket.
+    pub(crate) peer: Option<SocketAddr>,
+    /// Our end; `None` on a Unix socket.
+    pub(crate) local: Option<SocketAddr>,
+}
+
+/// A request on its way.
+pub(crate) struct Exchange {
+    pub(crate) ends: Ends,
+    pub(crate) version: Version,
+    /// Method and target as sent, one after the other.
+    line: Vec<u8>,
+    method_len: usize,
+    raw_path: (usize, usize),
+    query: (usize, usize),
+    /// Host as the client asked for it: of the target if it names one, else of the field. Valid, may be empty.
+    pub(crate) host: Vec<u8>,
+    pub(crate) fields: Fields,
+    pub(crate) framing: Framing,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub(crate) expects_continue: bool,
+    /// The client wants the connection kept.
+    pub(crate) keep_alive: bool,
+    pub(crate) started: Instant,
+    pub(crate) request_id: RequestId,
+    /// Path, percent-decoded once; filled by `identify`.
+    pub(crate) path: Vec<u8>,
+    /// Address of the true client; filled by `identify`.
+    pub(crate) client: Option<IpAddr>,
+    /// Port of the client, when it is our peer.
+    pub(crate) client_port: u16,
+    pub(crate) https: bool,
+    pub(crate) server_port: u16,
+    /// Filled by `receive`.
+    pub(crate) body: Body,
+    /// Bytes of the body that came over the wire so far.
+    pub(crate) bytes_in: u64,
+}
+
+/// A request body, received.
+#[derive(Debug, Default)]
+pub(crate) enum Body {
+    /// There is none.
+    #[default]
+    None,
+    /// In memory.
+    Memory(Vec<u8>),
+    /// In an unlinked file.
+    Spooled { file: Arc<File>, length: u64 },
+}
+
+/// A target taken apart: ranges of bytes in it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TargetParts {
+    pub(crate) raw_path: (usize, usize),
+    pub(crate) query: (usize, usize),
+}
+
+impl Exchange {
+    /// A request as the front door understood it. `parts` are ranges of `target`.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the facts of a request line and its fields, made in one place"
+    )]
+    pub(crate) fn new(
+        ends: Ends,
+        version: Version,
+        method: &[u8],
+        target: &[u8],
+        parts: TargetParts,
+        host: Vec<u8>,
+        fields: Fields,
+        framing: Framing,
+    ) -> Self {
+        let mut line = Vec::with_capacity(method.len() + target.len());
+        line.extend_from_slice(method);
+        line.extend_from_slice(target);
+        let shift = |(from, to): (usize, usize)| (from + method.len(), to + method.len());
+        Self {
+            ends,
+            version,
+            line,
+            method_len: method.len(),
+            raw_path: shift(parts.raw_path),
+            query: shift(parts.query),
+            host,
+            fields,
+            framing,
+            expects_continue: false,
+            keep_alive: false,
+            started: Instant::now(),
+            request_id: RequestId::new(),
+            path: Vec::new(),
+            client: None,
+            client_port: 0,
+            https: false,
+            server_port: 0,
+            body: Body::None,
+            bytes_in: 0,
+        }
+    }
+
+    /// Method, a token of at most 32 bytes.
+    pub(crate) fn method(&self) -> &[u8] {
+        &self.line[..self.method_len]
+    }
+
+    /// Path as sent.
+    pub(crate) fn raw_path(&self) -> &[u8] {
+        &self.line[self.raw_path.0..self.raw_path.1]
+    }
+
+    /// Query as sent, without `?`.
+    pub(crate) fn query(&self) -> &[u8] {
+        &self.line[self.query.0..self.query.1]
+    }
+
+    /// HEAD.
+    pub(crate) fn is_head(&self) -> bool {
+        self.method() == b"HEAD"
+    }
+}
+
+/// An answer on its way out.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Empty: the standard phrase.
+    pub(crate) reason: Vec<u8>,
+    pub(crate) fields: Fields,
+    /// More fields, shared with other answers from the same file; sent before `fields`.
+    pub(crate) shared_fields: Option<Arc<Fields>>,
+    pub(crate) body: AnswerBody,
+    /// Bytes of the body, if known; also for HEAD, where none are sent.
+    pub(crate) length: Option<u64>,
+    /// Close the connection after it.
+    pub(crate) close: bool,
+    /// Name of the refusal, for the record.
+    pub(crate) refusal: Option<&'static str>,
+}
+
+/// What follows an answer's head.
+pub(crate) enum AnswerBody {
+    /// Nothing.
+    Empty,
+    /// Shared bytes.
+    Memory(Bytes),
+    /// A frame's payload from this offset on.
+    Frame(Vec<u8>, usize),
+    /// A piece of a file.
+    File { file: Arc<File>, offset: u64, length: u64 },
+    /// Several pieces, one after the other.
+    Parts(Vec<Part>),
+    /// The worker is still at it: the first bytes, then events.
+    Stream { ticket: Ticket, first: Vec<u8>, offset: usize },
+}
+
+impl Answer {
+    /// An answer without fields and body.
+    pub(crate) fn new(status: u16) -> Self {
+        Self {
+            status,
+            reason: Vec::new(),
+            fields: Fields::new(),
+            shared_fields: None,
+            body: AnswerBody::Empty,
+            length: Some(0),
+            close: false,
+            refusal: None,
+        }
+    }
+
+    /// An answer of this status must not have a body, whatever the method (RFC 9110 §6.4.1).
+    pub(crate) fn is_bodiless(&self) -> bool {
+        matches!(self.status, 100..=199 | 204 | 304)
+    }
+}

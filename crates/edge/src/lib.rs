@@ -1,0 +1,20 @@
+//! The edge: everything a request meets between the client's socket and the app's worker.
+//!
+//! `pipeline.rs` is the way in. Doors: `serve` runs the whole until it is stopped.
+#![forbid(unsafe_code)]
+
+mod assets;
+mod body;
+mod connection;
+mod dispatch;
+mod exchange;
+mod filters;
+mod listener;
+mod observe;
+mod pipeline;
+mod refusal;
+mod run;
+mod shared;
+mod stages;
+
+pub use run::{Run, ServeError, serve};

@@ -1,0 +1,278 @@
+//! Addresses to sockets, sockets to connections.
+//!
+//! Owns binding (or taking over) of listeners, and accepting. A listener that has no descriptor left waits a moment and asks
+//! connections at rest to make room; it never spins and never ends by itself.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bandstand_config::Bind;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::connection::h1::Connection;
+use crate::connection::{Stream, registry};
+use crate::exchange::Ends;
+use crate::shared::{Phase, Shared};
+
+/// Connections the kernel holds for us while we are busy; it takes less if `net.core.somaxconn` says so.
+const BACKLOG: i32 = 4096;
+/// First descriptor that systemd passes (`sd_listen_fds(3)`).
+const SYSTEMD_FIRST: i32 = 3;
+
+/// A bound socket.
+pub(crate) enum Listener {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, Option<PathBuf>),
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug)]
+pub(crate) struct BindError {
+    address: String,
+    cause: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, cause } = self;
+        match cause.kind() {
+            io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {address}: another program does already; stop it, or choose another address with --bind"
+            ),
+            io::ErrorKind::PermissionDenied => write!(
+                f,
+                "cannot listen on {address}: permission denied; ports below 1024 want root, a socket from systemd, or \
+                 CAP_NET_BIND_SERVICE"
+            ),
+            io::ErrorKind::AddrNotAvailable => {
+                write!(f, "cannot listen on {address}: this machine has no such address")
+            }
+            _ => write!(f, "cannot listen on {address}: {cause}"),
+        }
+    }
+}
+
+/// Opens every listener; a name may stand for several addresses.
+///
+/// # Errors
+/// The first address that cannot be bound.
+pub(crate) fn bind_all(binds: &[Bind]) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::new();
+    for bind in binds {
+        let failed = |cause| BindError { address: bind.to_string(), cause };
+        match bind {
+            Bind::Tcp { host, port } => listeners.extend(tcp(host, *port).map_err(failed)?),
+            Bind::Unix(path) => listeners.push(unix(path).map_err(failed)?),
+            Bind::Fd(number) => listeners.push(inherited(*number).map_err(failed)?),
+            Bind::Systemd => {
+                let count =
+                    std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<i32>().ok()).unwrap_or(0);
+                if count == 0 {
+                    return Err(failed(io::Error::new(
+                        io::ErrorKind::NotFound,
+                        "systemd has passed no socket (LISTEN_FDS)",
+                    )));
+                }
+                for number in SYSTEMD_FIRST..SYSTEMD_FIRST + count {
+                    listeners.push(inherited(number).map_err(failed)?);
+                }
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+fn tcp(host: &str, port: u16) -> io::Result<Vec<Listener>> {
+    if host.is_empty() {
+        // One socket for both families where the machine has IPv6.
+        let both = listen_tcp(SocketAddr::new(IpAddr::from([0; 16]), port), false);
+        let any = || listen_tcp(SocketAddr::new(IpAddr::from([0; 4]), port), true);
+        return Ok(vec![both.or_else(|error| if is_family(&error) { any() } else { Err(error) })?]);
+    }
+    let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+    addresses.sort();
+    addresses.dedup();
+    // `localhost` and port 0: the second family gets the port that the first was given.
+    let mut listeners = Vec::new();
+    let mut chosen = port;
+    for mut address in addresses {
+        address.set_port(chosen);
+        match listen_tcp(address, true) {
+            Ok(Listener::Tcp(socket)) => {
+                chosen = socket.local_addr()?.port();
+                listeners.push(Listener::Tcp(socket));
+            }
+            Ok(other) => listeners.push(other),
+            Err(error) if is_family(&error) && !listeners.is_empty() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if listeners.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address"));
+    }
+    Ok(listeners)
+}
+
+fn is_family(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<Listener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it: no system call a connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(Listener::Tcp(socket.into()))
+}
+
+fn unix(path: &Path) -> io::Result<Listener> {
+    // A socket file outlives its program; if nobody listens behind it, it is in the way.
+    if path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket()) {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            Err(_) => {}
+        }
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok(Listener::Unix(OwnedFd::from(socket).into(), Some(path.to_owned())))
+}
+
+fn inherited(number: i32) -> io::Result<Listener> {
+    let socket = Socket::from(bandstand_supervisor::inherited_socket(number)?);
+    socket.set_nonblocking(true)?;
+    let listens = rustix::net::sockopt::socket_acceptconn(&socket)?;
+    if !listens {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the descriptor is no listening socket"));
+    }
+    match socket.domain()? {
+        Domain::UNIX => Ok(Listener::Unix(OwnedFd::from(socket).into(), None)),
+        _ => {
+            socket.set_tcp_nodelay(true)?;
+            Ok(Listener::Tcp(socket.into()))
+        }
+    }
+}
+
+impl Listener {
+    /// As a person would type it: `http://127.0.0.1:8000`, `unix:/run/shop.sock`.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Tcp(socket) => match socket.local_addr() {
+                Ok(address) => format!("http://{address}"),
+                Err(_) => "http://?".to_owned(),
+            },
+            Self::Unix(socket, path) => {
+                let bound =
+                    socket.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
+                match path.as_ref().or(bound.as_ref()) {
+                    Some(path) => format!("unix:{}", path.display()),
+                    None => "unix:?".to_owned(),
+                }
+            }
+        }
+    }
+
+    /// Accepts until the server drains.
+    pub(crate) async fn accept(self, shared: Arc<Shared>) -> io::Result<()> {
+        let mut phase = shared.phase.subscribe();
+        let stopped = phase.wait_for(|phase| *phase == Phase::Draining);
+        match self {
+            Self::Tcp(socket) => {
+                let socket = TcpListener::from_std(socket)?;
+                tokio::select! {
+                    _ = stopped => {}
+                    () = accept_tcp(&socket, &shared) => {}
+                }
+            }
+            Self::Unix(socket, path) => {
+                let socket = UnixListener::from_std(socket)?;
+                tokio::select! {
+                    _ = stopped => {}
+                    () = accept_unix(&socket, &shared) => {}
+                }
+                if let Some(path) = path {
+                    // Gone already, or not ours any more: either is fine.
+                    let _ = std::fs::remove_file(path);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn accept_tcp(socket: &TcpListener, shared: &Arc<Shared>) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => open_tcp(shared, stream, peer),
+            Err(error) => cannot_accept(shared, &error).await,
+        }
+    }
+}
+
+async fn accept_unix(socket: &UnixListener, shared: &Arc<Shared>) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, _)) => open_unix(shared, stream),
+            Err(error) => cannot_accept(shared, &error).await,
+        }
+    }
+}
+
+fn open_tcp(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    let local = stream.local_addr().ok();
+    // Proxies stand for many clients, and loopback is ourselves.
+    let exempt = peer.ip().to_canonical().is_loopback() || shared.trusted.trusts(Some(peer.ip()));
+    let counted = (!exempt).then(|| registry::counted_address(peer.ip()));
+    open(shared, Stream::Tcp(stream), Ends { peer: Some(peer), local }, counted);
+}
+
+fn open_unix(shared: &Arc<Shared>, stream: UnixStream) {
+    open(shared, Stream::Unix(stream), Ends { peer: None, local: None }, None);
+}
+
+fn open(shared: &Arc<Shared>, stream: Stream, ends: Ends, counted: Option<IpAddr>) {
+    match registry::enter(shared, counted) {
+        Ok(place) => {
+            tokio::spawn(Connection::new(shared.clone(), stream, ends, place).run());
+        }
+        Err(full) => tracing::debug!(?full, "a connection was closed: too many are open"),
+    }
+}
+
+/// The client may be gone already (that is its business), or we are out of descriptors or memory.
+async fn cannot_accept(shared: &Arc<Shared>, error: &io::Error) {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let exhausted = matches!(
+        rustix::io::Errno::from_io_error(error),
+        Some(
+            rustix::io::Errno::MFILE
+                | rustix::io::Errno::NFILE
+                | rustix::io::Errno::NOBUFS
+                | rustix::io::Errno::NOMEM
+        )
+    );
+    if exhausted {
+        tracing::error!(%error, "no connection can be accepted; those at rest are closed. See `ulimit -n`");
+        shared.connections.close_resting();
+        tokio::time::sleep(PAUSE).await;
+    }
+}

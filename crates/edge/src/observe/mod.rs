@@ -1,0 +1,8 @@
+//! What others learn of the edge: records of exchanges, events, and the lines of the app.
+//!
+//! Nothing here decides anything about a request.
+
+pub(crate) mod logging;
+pub(crate) mod record;
+pub(crate) mod request_id;
+mod sink;

@@ -1,0 +1,192 @@
+//! One access record an exchange, written when it is over, whatever became of it.
+//!
+//! Owns the record's keys (`SURFACE.md`) and both of its forms. A `Record` writes itself on drop, so an exchange that
+//! ends early (the client left, the server stops) is recorded with what is known.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::net::IpAddr;
+use std::time::{Instant, SystemTime};
+
+use bandstand_config::{Destination, LogFormat};
+
+use super::logging::{is_json, json_string, rfc3339};
+use super::sink::{Sink, Target};
+use crate::dispatch::reply::Trace;
+use crate::exchange::Exchange;
+
+/// Where access records go.
+pub(crate) struct AccessLog {
+    sink: Sink,
+    json: bool,
+}
+
+impl AccessLog {
+    /// Opens it; `None` when it is off.
+    ///
+    /// # Errors
+    /// The file cannot be opened for appending.
+    pub(crate) fn open(destination: &Destination, format: LogFormat) -> std::io::Result<Option<Self>> {
+        let (target, terminal) = match destination {
+            Destination::Off => return Ok(None),
+            Destination::Stdout => (Target::Stdout, std::io::stdout().is_terminal()),
+            Destination::File(path) => (Target::File(path.clone()), false),
+        };
+        let (sink, _thread) = Sink::open(&target)?;
+        Ok(Some(Self { sink, json: is_json(format, terminal) }))
+    }
+
+    /// See `Sink::reopen`.
+    pub(crate) fn reopen(&self) {
+        self.sink.reopen();
+    }
+
+    /// See `Sink::flush`.
+    pub(crate) fn flush(&self) {
+        self.sink.flush();
+    }
+}
+
+/// What is known of an exchange while it runs.
+pub(crate) struct Record<'a> {
+    log: Option<&'a AccessLog>,
+    started: Instant,
+    request_id: String,
+    client: Option<IpAddr>,
+    scheme: &'static str,
+    host: String,
+    method: String,
+    path: String,
+    protocol: &'static str,
+    pub(crate) status: u16,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) refusal: Option<&'static str>,
+    pub(crate) trace: Trace,
+    submitted: Option<Instant>,
+}
+
+impl<'a> Record<'a> {
+    /// Begins a record; costs nothing when the log is off.
+    pub(crate) fn of(exchange: &Exchange, log: Option<&'a AccessLog>) -> Self {
+        let text = |bytes: &[u8]| {
+            if log.is_some() { String::from_utf8_lossy(bytes).into_owned() } else { String::new() }
+        };
+        Self {
+            log,
+            started: exchange.started,
+            request_id: text(exchange.request_id.as_bytes()),
+            client: exchange.client.or(exchange.ends.peer.map(|peer| peer.ip().to_canonical())),
+            scheme: if exchange.https { "https" } else { "http" },
+            host: text(&exchange.host),
+            method: text(exchange.method()),
+            path: text(exchange.raw_path()),
+            protocol: exchange.version.as_protocol(),
+            status: 0,
+            bytes_in: exchange.bytes_in,
+            bytes_out: 0,
+            refusal: None,
+            trace: Trace::default(),
+            submitted: None,
+        }
+    }
+
+    /// A record of something that never became a request.
+    pub(crate) fn of_refused(peer: Option<IpAddr>, log: Option<&'a AccessLog>, started: Instant) -> Self {
+        Self {
+            log,
+            started,
+            request_id: String::new(),
+            client: peer,
+            scheme: "http",
+            host: String::new(),
+            method: String::new(),
+            path: String::new(),
+            protocol: "HTTP/1.1",
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            refusal: None,
+            trace: Trace::default(),
+            submitted: None,
+        }
+    }
+
+    /// When the app was asked for.
+    pub(crate) fn submitted(&mut self, at: Option<Instant>) {
+        self.submitted = at;
+    }
+
+    fn queue_ms(&self) -> Option<f64> {
+        let (from, to) = (self.submitted?, self.trace.assigned?);
+        Some(to.saturating_duration_since(from).as_secs_f64() * 1e3)
+    }
+
+    fn json(&self) -> String {
+        let mut line = String::with_capacity(512);
+        let _ = write!(line, "{{\"time\":\"{}\"", rfc3339(SystemTime::now()));
+        let mut text = |name: &str, value: &str| {
+            let _ = write!(line, ",\"{name}\":");
+            json_string(&mut line, value);
+        };
+        text("request_id", &self.request_id);
+        text("client", &self.client.map(|client| client.to_string()).unwrap_or_default());
+        text("scheme", self.scheme);
+        text("host", &self.host);
+        text("method", &self.method);
+        text("path", &self.path);
+        text("protocol", self.protocol);
+        let _ = write!(
+            line,
+            ",\"status\":{},\"bytes_in\":{},\"bytes_out\":{},\"duration_ms\":{:.3}",
+            self.status,
+            self.bytes_in,
+            self.bytes_out,
+            self.started.elapsed().as_secs_f64() * 1e3
+        );
+        optional(&mut line, "queue_ms", self.queue_ms().map(|ms| format!("{ms:.3}")));
+        optional(&mut line, "app_ms", self.trace.service_us.map(|us| format!("{:.3}", f64::from(us) / 1e3)));
+        optional(&mut line, "worker", self.trace.worker.map(|number| number.to_string()));
+        optional(&mut line, "refusal", self.refusal.map(|name| format!("\"{name}\"")));
+        line.push_str("}\n");
+        line
+    }
+
+    fn pretty(&self) -> String {
+        let mut line = String::with_capacity(160);
+        let time = rfc3339(SystemTime::now());
+        let path: String = self.path.chars().flat_map(char::escape_default).collect();
+        let _ = write!(
+            line,
+            "{} {} {} {} {} B {:.1} ms",
+            time.get(11..19).unwrap_or(&time),
+            self.status,
+            if self.method.is_empty() { "-" } else { &self.method },
+            if path.is_empty() { "-" } else { &path },
+            self.bytes_out,
+            self.started.elapsed().as_secs_f64() * 1e3
+        );
+        if let Some(worker) = self.trace.worker {
+            let _ = write!(line, " worker {worker}");
+        }
+        if let Some(refusal) = self.refusal {
+            let _ = write!(line, " ({refusal})");
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// Absent values are null, so that every record has the same keys.
+fn optional(line: &mut String, name: &str, value: Option<String>) {
+    let _ = write!(line, ",\"{name}\":{}", value.as_deref().unwrap_or("null"));
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if let Some(log) = self.log {
+            let line = if log.json { self.json() } else { self.pretty() };
+            log.sink.line(line.into_bytes());
+        }
+    }
+}

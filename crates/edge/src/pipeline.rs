@@ -1,0 +1,86 @@
+//! THE LIST: what happens to a request, in order. Stages decide; each may answer or refuse, and then the rest is skipped.
+//! Filters shape every answer, whoever made it. Only this file states the order; `order_is_as_documented` asserts it.
+
+use std::time::Instant;
+
+use crate::connection::Incoming;
+use crate::exchange::{Answer, Exchange};
+use crate::filters;
+use crate::refusal::Refusal;
+use crate::shared::Shared;
+use crate::stages;
+
+/// What a stage says.
+pub(crate) enum Step {
+    /// The next stage decides.
+    Next,
+    /// This is the answer.
+    Answer(Answer),
+    /// Bandstand answers by itself, and this is why.
+    Refuse(Refusal),
+}
+
+/// From a request to its answer, and when the app was asked, if it was.
+pub(crate) async fn run(
+    shared: &Shared,
+    exchange: &mut Exchange,
+    incoming: &mut Incoming<'_>,
+) -> (Answer, Option<Instant>) {
+    let mut submitted = None;
+    let mut answer = match decide(shared, exchange, incoming, &mut submitted).await {
+        Ok(answer) => answer,
+        Err(refusal) => refusal.answer(exchange),
+    };
+    exchange.bytes_in = incoming.received();
+    filters::hop::apply(&mut answer);
+    filters::headers::apply(shared, exchange, &mut answer);
+    (answer, submitted)
+}
+
+/// One stage a line.
+async fn decide(
+    shared: &Shared,
+    exchange: &mut Exchange,
+    incoming: &mut Incoming<'_>,
+    submitted: &mut Option<Instant>,
+) -> Result<Answer, Refusal> {
+    macro_rules! stage {
+        ($step:expr) => {
+            match $step {
+                Step::Next => {}
+                Step::Answer(answer) => {
+                    incoming.drain().await;
+                    return Ok(answer);
+                }
+                Step::Refuse(refusal) => {
+                    incoming.drain().await;
+                    return Err(refusal);
+                }
+            }
+        };
+    }
+    stage!(stages::identify::run(shared, exchange));
+    stage!(stages::route::run(shared, exchange));
+    stage!(stages::admit::run(shared, exchange).await);
+    stage!(stages::assets::run(shared, exchange).await);
+    stage!(stages::receive::run(shared, exchange, incoming).await);
+    *submitted = Some(Instant::now());
+    let ticket = stages::queue::run(shared, exchange);
+    stages::dispatch::run(ticket, incoming).await
+}
+
+#[cfg(test)]
+mod tests {
+    /// The order that `ARCHITECTURE.md` shows is the order above.
+    #[test]
+    fn order_is_as_documented() {
+        let code = include_str!("pipeline.rs");
+        let document = include_str!("../../../ARCHITECTURE.md");
+        let stages = ["identify", "route", "admit", "assets", "receive", "queue", "dispatch"];
+        let places: Vec<_> = stages.iter().map(|stage| code.find(&format!("stages::{stage}::run"))).collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
+        let places: Vec<_> =
+            stages.iter().map(|stage| document.find(&format!("`stages/{stage}.rs`"))).collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
+    }
+}

@@ -1,0 +1,70 @@
+//! May this be asked here and now?
+//!
+//! Owns what can be refused before a byte of the body is read: a host that the project does not answer for, a body that is
+//! announced as too large. Django's own check of the host stays in place behind this; here it costs no worker.
+
+use bandstand_semantics::framing::Framing;
+use bandstand_semantics::host::parse_host;
+
+use crate::exchange::Exchange;
+use crate::pipeline::Step;
+use crate::refusal::Refusal;
+use crate::shared::Shared;
+
+pub(crate) async fn run(shared: &Shared, exchange: &Exchange) -> Step {
+    if let Framing::Length(length) = exchange.framing
+        && length > shared.settings.max_body
+    {
+        return Step::Refuse(Refusal::BodyTooLarge);
+    }
+    let project = match shared.project.get() {
+        Some(project) => project,
+        None => shared.project().await,
+    };
+    if let Some(hosts) = &project.hosts
+        && !is_served(&exchange.host, hosts)
+    {
+        return Step::Refuse(Refusal::HostNotServed);
+    }
+    Step::Next
+}
+
+/// Django's rules (`django.http.request.validate_host`): `*`, `.example.com` with all below it, or the name itself.
+fn is_served(host: &[u8], hosts: &[String]) -> bool {
+    let Ok(host) = parse_host(host) else { return false };
+    let name = host.name.strip_suffix('.').unwrap_or(host.name);
+    hosts.iter().any(|pattern| match pattern.strip_prefix('.') {
+        _ if pattern == "*" => true,
+        Some(parent) => {
+            let below = name.len() > parent.len()
+                && name.as_bytes()[name.len() - parent.len() - 1] == b'.'
+                && name.as_bytes()[name.len() - parent.len()..].eq_ignore_ascii_case(parent.as_bytes());
+            below || name.eq_ignore_ascii_case(parent)
+        }
+        None => name.eq_ignore_ascii_case(pattern),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_as_django_reads_them() {
+        for (pattern, host, served) in [
+            ("*", "anything.example", true),
+            ("example.com", "example.com", true),
+            ("example.com", "EXAMPLE.com:8000", true),
+            ("example.com", "example.com.", true),
+            ("example.com", "www.example.com", false),
+            (".example.com", "example.com", true),
+            (".example.com", "a.b.example.com", true),
+            (".example.com", "badexample.com", false),
+            ("[::1]", "[::1]:8000", true),
+            ("127.0.0.1", "127.0.0.1:1", true),
+            ("example.com", "", false),
+        ] {
+            assert_eq!(is_served(host.as_bytes(), &[pattern.to_owned()]), served, "{pattern} {host}");
+        }
+    }
+}

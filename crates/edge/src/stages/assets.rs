@@ -1,0 +1,30 @@
+//! Is it a file we hold?
+//!
+//! Owns only the way to `crate::assets` and back; what may be served, and how, is decided there.
+
+use std::time::SystemTime;
+
+use crate::assets::{FileBody, Outcome};
+use crate::exchange::{Answer, AnswerBody, Exchange};
+use crate::pipeline::Step;
+use crate::shared::Shared;
+
+pub(crate) async fn run(shared: &Shared, exchange: &Exchange) -> Step {
+    let project = match shared.project.get() {
+        Some(project) => project,
+        None => shared.project().await,
+    };
+    let outcome =
+        project.assets.respond(exchange.method(), exchange.raw_path(), &exchange.fields, SystemTime::now());
+    let Outcome::Answer(file) = outcome else { return Step::Next };
+    let mut answer = Answer::new(file.status);
+    answer.shared_fields = Some(file.fields);
+    answer.length = file.content_length;
+    answer.body = match file.body {
+        FileBody::Empty => AnswerBody::Empty,
+        FileBody::Memory(bytes) => AnswerBody::Memory(bytes),
+        FileBody::File { file, offset, len } => AnswerBody::File { file, offset, length: len },
+        FileBody::Parts(parts) => AnswerBody::Parts(parts),
+    };
+    Step::Answer(answer)
+}

@@ -1,0 +1,95 @@
+//! Which worker, and what did it say?
+//!
+//! Owns the reading of a worker's answer: is it one that can be sent? The app's fields are checked again here, although
+//! the worker has: a worker that was taken over must not be able to write another client's answer.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use bandstand_semantics::Fields;
+use bandstand_semantics::text::{valid_field_name, valid_field_value, valid_reason};
+use bandstand_wire::ResponseHead;
+use bandstand_wire::head::FAILURE_FIELD;
+
+use crate::connection::Incoming;
+use crate::dispatch::{Event, Failure, HeadFrame, Ticket};
+use crate::exchange::{Answer, AnswerBody};
+use crate::refusal::Refusal;
+
+pub(crate) async fn run(ticket: Ticket, incoming: &mut Incoming<'_>) -> Result<Answer, Refusal> {
+    loop {
+        match ticket.reply().next().await {
+            Event::Interim(payload) => send_interim(&payload, incoming).await?,
+            Event::Head(frame) => return read_head(frame, ticket),
+            Event::Failed(failure) => return Err(refusal(failure)),
+            Event::Chunk(_) | Event::End { .. } => return Err(Refusal::BadAnswer),
+        }
+    }
+}
+
+/// Hints for the browser while the app still works (RFC 8297). A client that left is noticed with the answer itself.
+async fn send_interim(payload: &[u8], incoming: &mut Incoming<'_>) -> Result<(), Refusal> {
+    let (head, view, _) = ResponseHead::decode(payload).map_err(|_| Refusal::BadAnswer)?;
+    if head.status != 103
+        || view.iter().any(|(name, value)| !valid_field_name(name) || !valid_field_value(value))
+    {
+        return Err(Refusal::BadAnswer);
+    }
+    incoming.send_hints(view.iter()).await;
+    Ok(())
+}
+
+fn refusal(failure: Failure) -> Refusal {
+    match failure {
+        Failure::QueueFull => Refusal::Overloaded,
+        Failure::QueueTimeout => Refusal::QueueTimeout,
+        Failure::Stopping => Refusal::Stopping,
+        Failure::WorkerDied => Refusal::WorkerDied,
+        Failure::TimedOut => Refusal::AppTimeout,
+    }
+}
+
+fn read_head(frame: HeadFrame, ticket: Ticket) -> Result<Answer, Refusal> {
+    let HeadFrame { payload, whole, descriptor } = frame;
+    let (head, view, body) = ResponseHead::decode(&payload).map_err(|_| Refusal::BadAnswer)?;
+    if head.status < 200 || !valid_reason(head.reason) {
+        return Err(Refusal::BadAnswer);
+    }
+    let mut answer = Answer::new(head.status);
+    answer.reason = head.reason.to_vec();
+    let mut said = None;
+    answer.fields = Fields::with_capacity(view.len() + 1, payload.len() - body.len());
+    for (name, value) in view.iter() {
+        if name == FAILURE_FIELD {
+            return Err(Refusal::AppFailed);
+        }
+        if !valid_field_name(name) || !valid_field_value(value) {
+            return Err(Refusal::BadAnswer);
+        }
+        if name.eq_ignore_ascii_case(b"content-length") {
+            said = Some(bandstand_semantics::text::parse_digits(value).ok_or(Refusal::BadAnswer)?);
+        } else {
+            answer.fields.push(name, value);
+        }
+    }
+    let body_at = payload.len() - body.len();
+    let (length, offset) = (head.body_length, head.file_offset);
+    answer.length = said.or(length);
+    answer.body = match descriptor {
+        Some(descriptor) => {
+            let length = length.ok_or(Refusal::BadAnswer)?;
+            answer.length = Some(length);
+            AnswerBody::File { file: Arc::new(File::from(descriptor)), offset, length }
+        }
+        None if whole => {
+            let length = (payload.len() - body_at) as u64;
+            if length > 0 || said.is_none() {
+                // An empty body with a length is an answer to HEAD; anything else is as long as it is.
+                answer.length = Some(length.max(answer.length.filter(|_| length == 0).unwrap_or(0)));
+            }
+            AnswerBody::Frame(payload, body_at)
+        }
+        None => AnswerBody::Stream { ticket, first: payload, offset: body_at },
+    };
+    Ok(answer)
+}

@@ -1,0 +1,9 @@
+//! One file a stage; their order is `pipeline.rs`.
+
+pub(crate) mod admit;
+pub(crate) mod assets;
+pub(crate) mod dispatch;
+pub(crate) mod identify;
+pub(crate) mod queue;
+pub(crate) mod receive;
+pub(crate) mod route;
