@@ -1,0 +1,203 @@
+//! The command line, built from the table of settings: every key has its flag, help text and default.
+//!
+//! Owns verbs, flags and the few habits of gunicorn users that are not settings (`-e NAME=value`). It checks no value: what a flag
+//! says is judged with the file and the environment, by the same parser. Invariant: no setting is spelled here.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use bandstand_config::knobs::{Kind, Knob, TABLE};
+use bandstand_config::{Errors, Problem, Sources, reference};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::report::Failure;
+
+/// The whole command line.
+pub(crate) fn command() -> Command {
+    Command::new("bandstand")
+        .about("Puts a Django project on the internet: HTTP, static files and workers in one program")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_settings(
+            Command::new("serve").about("Serve the project in the foreground, in production"),
+        ))
+        .subcommand(
+            with_settings(Command::new("config").about("Print each effective value and where it was set"))
+                .arg(
+                    Arg::new("format")
+                        .long("format")
+                        .value_name("FORM")
+                        .value_parser(["toml", "json"])
+                        .default_value("toml")
+                        .help("Form of the output"),
+                )
+                .arg(
+                    Arg::new("reference")
+                        .long("reference")
+                        .hide(true)
+                        .action(ArgAction::SetTrue)
+                        .help("Print the reference page of all settings"),
+                ),
+        )
+        .subcommand(Command::new("version").about("Print the version"))
+}
+
+/// What the settings depend on: the flags of `matches`, the environment, the machine.
+///
+/// # Errors
+/// A wrong `-e`, or a current folder that is gone.
+pub(crate) fn sources(matches: &ArgMatches) -> Result<Sources, Failure> {
+    let cwd = std::env::current_dir().map_err(|error| Failure::Run {
+        sentence: format!("the current folder cannot be read: {error}"),
+        code: 1,
+    })?;
+    Ok(Sources {
+        flags: flags(matches),
+        app_env: app_env(matches).map_err(|problem| Failure::Configuration(Errors::from(problem)))?,
+        env: environment(),
+        cwd,
+        // The quota of the control group counts, not only the processors. One is right when nobody can say.
+        cpus: std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN),
+        pid: std::process::id(),
+    })
+}
+
+/// The environment of this process.
+pub(crate) fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
+}
+
+/// The running program's own file.
+pub(crate) fn program() -> Option<PathBuf> {
+    std::env::current_exe().ok()
+}
+
+fn with_settings(command: Command) -> Command {
+    let command = TABLE.iter().fold(command, |command, knob| command.arg(flag(knob)));
+    command
+        .arg(
+            Arg::new(APP_ENV)
+                .short('e')
+                .long("env")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .help_heading("Application")
+                .help("Set a variable in the environment of the workers; may be repeated"),
+        )
+        .next_line_help(true)
+}
+
+/// Id of `-e`, which no key can have.
+const APP_ENV: &str = "-e";
+
+/// The flag of one row; APP is the one positional.
+fn flag(knob: &'static Knob) -> Arg {
+    let arg = Arg::new(knob.key).value_name(reference::placeholder(knob.kind)).help(help(knob));
+    if knob.kind == Kind::App {
+        return arg;
+    }
+    let arg = arg.long(knob.flag()).help_heading(knob.group.title()).visible_aliases(knob.aliases);
+    let arg = match knob.short {
+        Some(letter) => arg.short(letter),
+        None => arg,
+    };
+    match knob.kind {
+        Kind::Binds | Kind::Paths | Kind::Proxies => arg.action(ArgAction::Append),
+        // `--server-header` alone says on; the value must follow `=`, or it would swallow APP.
+        Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("on"),
+        // A value such as -1 is refused by the settings, with a sentence.
+        _ => arg.allow_negative_numbers(true),
+    }
+}
+
+fn help(knob: &Knob) -> String {
+    let sentence = knob.doc.replace('`', "");
+    match knob.default {
+        "" => sentence,
+        default => format!("{sentence} [default: {default}]"),
+    }
+}
+
+fn flags(matches: &ArgMatches) -> Vec<(String, Vec<String>)> {
+    let given = TABLE.iter().filter_map(|knob| {
+        let values: Vec<String> = matches.get_many::<String>(knob.key)?.cloned().collect();
+        Some((knob.key.to_owned(), values))
+    });
+    given.collect()
+}
+
+fn app_env(matches: &ArgMatches) -> Result<Vec<(String, String)>, Problem> {
+    let given = matches.get_many::<String>(APP_ENV).into_iter().flatten();
+    given
+        .map(|text| match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !text.contains('\0') => {
+                Ok((name.to_owned(), value.to_owned()))
+            }
+            _ => Err(Problem::general(
+                format!("--env: {text:?} is not NAME=value"),
+                "-e sets a variable for the application, as in gunicorn",
+            )),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Vec<(String, Vec<String>)>, clap::Error> {
+        let matches = command().try_get_matches_from(line.split(' '))?;
+        Ok(flags(matches.subcommand().unwrap().1))
+    }
+
+    fn one(key: &str, values: &[&str]) -> (String, Vec<String>) {
+        (key.to_owned(), values.iter().map(|value| value.to_string()).collect())
+    }
+
+    #[test]
+    fn the_command_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn flags_reach_their_keys() {
+        for (line, wanted) in [
+            ("bandstand serve", vec![]),
+            ("bandstand serve shop:app", vec![one("app", &["shop:app"])]),
+            (
+                "bandstand serve -b :80 -b [::1]:8000 -w 3",
+                vec![one("bind", &[":80", "[::1]:8000"]), one("workers", &["3"])],
+            ),
+            ("bandstand serve --log-level debug", vec![one("log", &["debug"])]),
+            ("bandstand serve --server-header=off", vec![one("server_header", &["off"])]),
+            (
+                "bandstand serve --server-header shop:app",
+                vec![one("app", &["shop:app"]), one("server_header", &["on"])],
+            ),
+            ("bandstand config --workers -1", vec![one("workers", &["-1"])]),
+            ("bandstand serve --static /static/=out", vec![one("static", &["/static/=out"])]),
+        ] {
+            assert_eq!(parsed(line).unwrap(), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_status_2() {
+        for line in ["bandstand", "bandstand sreve", "bandstand serve --max-boddy 1", "bandstand serve a b"] {
+            assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn variables_for_the_application() {
+        let read = |line: &str| {
+            let matches = command().try_get_matches_from(line.split(' ')).unwrap();
+            app_env(matches.subcommand().unwrap().1)
+        };
+        let wanted = vec![("A".to_owned(), "b=c".to_owned()), ("B".to_owned(), String::new())];
+        assert_eq!(read("bandstand serve -e A=b=c --env B="), Ok(wanted));
+        assert!(read("bandstand serve -e staging").is_err());
+        assert!(read("bandstand serve -e =x").is_err());
+    }
+}

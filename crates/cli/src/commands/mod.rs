@@ -1,0 +1,5 @@
+//! One file per verb. Each reads its arguments, does its work and returns why it could not.
+
+pub(crate) mod config;
+pub(crate) mod serve;
+pub(crate) mod version;
