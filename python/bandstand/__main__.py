@@ -15,7 +15,7 @@ def program() -> "str | None":
         sysconfig.get_path("scripts"),
         sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user")),
     ]
-    for folder in folders:
+    for folder in filter(None, folders):  # sys.executable is empty in an embedded interpreter
         path = os.path.join(folder, "bandstand")
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return path

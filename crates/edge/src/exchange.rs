@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use crate::assets::Part;
 use crate::dispatch::Ticket;
+use crate::dispatch::reply::Trace;
 use crate::observe::request_id::RequestId;
 
 /// The two ends of a connection.
@@ -56,6 +57,10 @@ pub(crate) struct Exchange {
     pub(crate) body: Body,
     /// Bytes of the body that came over the wire so far.
     pub(crate) bytes_in: u64,
+    /// When the app was asked; filled by `queue`.
+    pub(crate) submitted: Option<Instant>,
+    /// Who worked on it, and how long; filled by `dispatch`.
+    pub(crate) trace: Trace,
 }
 
 /// A request body, received.
@@ -118,6 +123,8 @@ impl Exchange {
             server_port: 0,
             body: Body::None,
             bytes_in: 0,
+            submitted: None,
+            trace: Trace::default(),
         }
     }
 

@@ -1,8 +1,6 @@
 //! THE LIST: what happens to a request, in order. Stages decide; each may answer or refuse, and then the rest is skipped.
 //! Filters shape every answer, whoever made it. Only this file states the order; `order_is_as_documented` asserts it.
 
-use std::time::Instant;
-
 use crate::connection::Incoming;
 use crate::exchange::{Answer, Exchange};
 use crate::filters;
@@ -20,21 +18,16 @@ pub(crate) enum Step {
     Refuse(Refusal),
 }
 
-/// From a request to its answer, and when the app was asked, if it was.
-pub(crate) async fn run(
-    shared: &Shared,
-    exchange: &mut Exchange,
-    incoming: &mut Incoming<'_>,
-) -> (Answer, Option<Instant>) {
-    let mut submitted = None;
-    let mut answer = match decide(shared, exchange, incoming, &mut submitted).await {
+/// From a request to its answer.
+pub(crate) async fn run(shared: &Shared, exchange: &mut Exchange, incoming: &mut Incoming<'_>) -> Answer {
+    let mut answer = match decide(shared, exchange, incoming).await {
         Ok(answer) => answer,
         Err(refusal) => refusal.answer(exchange),
     };
     exchange.bytes_in = incoming.received();
     filters::hop::apply(&mut answer);
     filters::headers::apply(shared, exchange, &mut answer);
-    (answer, submitted)
+    answer
 }
 
 /// One stage a line.
@@ -42,7 +35,6 @@ async fn decide(
     shared: &Shared,
     exchange: &mut Exchange,
     incoming: &mut Incoming<'_>,
-    submitted: &mut Option<Instant>,
 ) -> Result<Answer, Refusal> {
     macro_rules! stage {
         ($step:expr) => {
@@ -64,9 +56,8 @@ async fn decide(
     stage!(stages::admit::run(shared, exchange).await);
     stage!(stages::assets::run(shared, exchange).await);
     stage!(stages::receive::run(shared, exchange, incoming).await);
-    *submitted = Some(Instant::now());
     let ticket = stages::queue::run(shared, exchange);
-    stages::dispatch::run(ticket, incoming).await
+    stages::dispatch::run(ticket, exchange, incoming).await
 }
 
 #[cfg(test)]

@@ -258,14 +258,8 @@ async fn follow_fleet(
                 tokio::spawn(run_channel(shared.pool.clone(), number.0, channel, writer, notices.clone()));
             }
             Event::Draining { number } => shared.pool.retire(number.0),
-            Event::Gone { number, pid, reason } => {
-                let quiet = shared.is_draining();
-                if quiet {
-                    tracing::debug!(worker = number.0, pid, "worker {reason}");
-                } else {
-                    tracing::warn!(worker = number.0, pid, "worker {reason}");
-                }
-            }
+            // The supervisor has logged it; what the worker held is seen to when its channel ends.
+            Event::Gone { .. } => {}
             Event::GaveUp { traceback } => {
                 let sentence = format!("the application could not be started:\n{}", traceback.trim_end());
                 let _ = fatal.send(ServeError::new(sentence)).await;

@@ -143,10 +143,9 @@ impl Connection {
         };
         let shared = self.shared.clone();
         let mut incoming = Incoming::new(self, &exchange);
-        let (answer, submitted) = pipeline::run(&shared, &mut exchange, &mut incoming).await;
+        let answer = pipeline::run(&shared, &mut exchange, &mut incoming).await;
         let unread = incoming.leftover();
         let mut record = Record::of(&exchange, shared.access_log.as_ref());
-        record.submitted(submitted);
         let kept = self.answer(&exchange, answer, unread, &mut record).await;
         drop(record);
         match kept {

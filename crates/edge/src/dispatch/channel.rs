@@ -176,8 +176,13 @@ async fn write_frames(
         writer.notified().await;
         outbox.bytes.clear();
         outbox.descriptors.clear();
-        pool.take_outbox(number, &mut outbox);
+        let last = pool.take_outbox(number, &mut outbox);
         send(socket, &mut outbox).await?;
+        if last {
+            // The worker reads the end of the stream and goes; the reading side sees it gone.
+            let _ = rustix::net::shutdown(socket.get_ref(), rustix::net::Shutdown::Write);
+            return std::future::pending().await;
+        }
         // One large body must not pin its size for the life of the worker.
         if outbox.bytes.capacity() > 1024 * 1024 {
             outbox.bytes = Vec::new();

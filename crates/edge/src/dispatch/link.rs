@@ -52,6 +52,8 @@ pub(crate) struct Link {
     pub(crate) threads: usize,
     /// Said hello, and may be given requests.
     pub(crate) accepting: bool,
+    /// Leaves once it holds nothing: its channel is shut for writing then.
+    pub(crate) leaving: bool,
     /// Has something before it that takes long; nothing is sent ahead until it moves again.
     pub(crate) stalled: bool,
     pub(crate) unanswered: usize,
@@ -74,6 +76,7 @@ impl Link {
             number,
             threads: 0,
             accepting: false,
+            leaving: false,
             stalled: false,
             unanswered: 0,
             outbox: Outbox::default(),
@@ -86,6 +89,11 @@ impl Link {
             service_us: SAMPLE_MOST_US,
             next_id: 1,
         }
+    }
+
+    /// The worker was told to leave and holds nothing any more.
+    pub(crate) fn may_leave(&self) -> bool {
+        self.leaving && self.unanswered == 0
     }
 
     /// Threads that work on something, `close()` included.

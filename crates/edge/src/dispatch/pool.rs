@@ -141,6 +141,8 @@ impl Pool {
         let now = Instant::now();
         if let Some(link) = inner.link(number) {
             link.accepting = false;
+            link.leaving = true;
+            link.writer.notify_one();
             let jobs = link.recall_since(now);
             inner.requeue(jobs, now);
         }
@@ -194,16 +196,20 @@ impl Pool {
             result = next(&mut |frame| on_frame(link, frame, descriptors, wakers, now));
         }
         link.stalled = false;
+        if link.may_leave() {
+            link.writer.notify_one();
+        }
         inner.refill(number, now);
         result.map(|_| ())
     }
 
-    /// Takes what is to be written to a worker; swaps buffers, so that neither side allocates.
-    pub(crate) fn take_outbox(&self, number: u32, outbox: &mut Outbox) {
+    /// Takes what is to be written to a worker; swaps buffers, so that neither side allocates. True when nothing will
+    /// follow: the worker is to leave and holds nothing.
+    pub(crate) fn take_outbox(&self, number: u32, outbox: &mut Outbox) -> bool {
         let mut inner = self.lock();
-        if let Some(link) = inner.link(number) {
-            std::mem::swap(&mut link.outbox, outbox);
-        }
+        let Some(link) = inner.link(number) else { return true };
+        std::mem::swap(&mut link.outbox, outbox);
+        link.may_leave()
     }
 
     /// The connection has consumed part of a streamed answer; the worker may send as much again.

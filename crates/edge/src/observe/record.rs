@@ -86,8 +86,8 @@ impl<'a> Record<'a> {
             bytes_in: exchange.bytes_in,
             bytes_out: 0,
             refusal: None,
-            trace: Trace::default(),
-            submitted: None,
+            trace: exchange.trace,
+            submitted: exchange.submitted,
         }
     }
 
@@ -110,11 +110,6 @@ impl<'a> Record<'a> {
             trace: Trace::default(),
             submitted: None,
         }
-    }
-
-    /// When the app was asked for.
-    pub(crate) fn submitted(&mut self, at: Option<Instant>) {
-        self.submitted = at;
     }
 
     fn queue_ms(&self) -> Option<f64> {

@@ -13,15 +13,25 @@ use bandstand_wire::head::FAILURE_FIELD;
 
 use crate::connection::Incoming;
 use crate::dispatch::{Event, Failure, HeadFrame, Ticket};
-use crate::exchange::{Answer, AnswerBody};
+use crate::exchange::{Answer, AnswerBody, Exchange};
 use crate::refusal::Refusal;
 
-pub(crate) async fn run(ticket: Ticket, incoming: &mut Incoming<'_>) -> Result<Answer, Refusal> {
+pub(crate) async fn run(
+    ticket: Ticket,
+    exchange: &mut Exchange,
+    incoming: &mut Incoming<'_>,
+) -> Result<Answer, Refusal> {
     loop {
         match ticket.reply().next().await {
             Event::Interim(payload) => send_interim(&payload, incoming).await?,
-            Event::Head(frame) => return read_head(frame, ticket),
-            Event::Failed(failure) => return Err(refusal(failure)),
+            Event::Head(frame) => {
+                exchange.trace = ticket.reply().trace();
+                return read_head(frame, ticket);
+            }
+            Event::Failed(failure) => {
+                exchange.trace = ticket.reply().trace();
+                return Err(refusal(failure));
+            }
             Event::Chunk(_) | Event::End { .. } => return Err(Refusal::BadAnswer),
         }
     }

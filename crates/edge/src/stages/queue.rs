@@ -3,6 +3,8 @@
 //! Owns the making of the request frame: what the worker is told, and nothing else. The queue itself, its bounds and its
 //! order are `dispatch::pool`'s; a refusal comes as the ticket's first event.
 
+use std::time::Instant;
+
 use bandstand_semantics::Version;
 use bandstand_wire::{Flags, RequestHead, Version as WireVersion};
 
@@ -30,6 +32,7 @@ pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Ticket {
         Body::None => None,
     };
     let repeatable = matches!(exchange.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE");
+    exchange.submitted = Some(Instant::now());
     shared.pool.submit(payload, flags, descriptor, repeatable)
 }
 
