@@ -96,7 +96,7 @@ impl Link {
         self.leaving && self.unanswered == 0
     }
 
-    /// Threads that work on something, `close()` included.
+    /// Threads that work on something, `close()` included. Also where places that have become free are noticed.
     pub(crate) fn busy(&mut self) -> usize {
         let Self { board, finishing, free, .. } = self;
         finishing.retain(|&(place, id)| {
@@ -111,15 +111,20 @@ impl Link {
 
     /// A thread waits for work.
     pub(crate) fn is_idle(&mut self) -> bool {
-        self.accepting && self.unanswered < self.threads && self.busy() < self.threads
+        self.accepting
+            && self.unanswered < self.threads
+            && self.busy() < self.threads
+            && !self.free.is_empty()
     }
 
-    /// One more may be sent, if only ahead.
-    pub(crate) fn has_room(&self) -> bool {
+    /// One more may be sent, if only ahead. A link without anything unanswered has room unless it is stalled, and a
+    /// stalled one is told when it moves again: so a queue in front of quiet workers is never left standing.
+    pub(crate) fn has_room(&mut self) -> bool {
         self.accepting
             && !self.stalled
             && self.unanswered < self.threads + self.ahead()
-            && self.free.len() > limits::PLACES / 4
+            && self.busy() < limits::PLACES
+            && !self.free.is_empty()
     }
 
     fn ahead(&self) -> usize {
