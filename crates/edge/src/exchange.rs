@@ -4,11 +4,13 @@
 //! an `Exchange` has been checked by the front door (`connection`): names and values are valid fields, the framing is one.
 
 use std::fs::File;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bandstand_semantics::framing::Framing;
+use bandstand_semantics::host::{HostError, parse_host};
 use bandstand_semantics::{Fields, Version};
 use bytes::Bytes;
 
@@ -24,6 +26,64 @@ pub(crate) struct Ends {
     pub(crate) peer: Option<SocketAddr>,
     /// Our end; `None` on a Unix socket.
     pub(crate) local: Option<SocketAddr>,
+    /// The peer's address as the app sees it, made once a connection.
+    pub(crate) peer_text: AddressText,
+}
+
+/// An IP address as text, without allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AddressText {
+    bytes: [u8; 45],
+    length: u8,
+}
+
+impl AddressText {
+    /// IPv4 that came over an IPv6 socket is written as IPv4; `None` is empty.
+    pub(crate) fn new(address: Option<IpAddr>) -> Self {
+        let mut text = Self { bytes: [0; 45], length: 0 };
+        if let Some(address) = address {
+            let mut rest = &mut text.bytes[..];
+            // The longest address has 45 characters (RFC 4291 §2.2), so it always fits.
+            let fits = write!(rest, "{}", address.to_canonical()).is_ok();
+            let left = rest.len();
+            text.length = if fits { (45 - left) as u8 } else { 0 };
+        }
+        text
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+/// What the client asked for: a checked `name[:port]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Authority {
+    text: Vec<u8>,
+    name_len: usize,
+    /// The port that was written.
+    pub(crate) port: Option<u16>,
+}
+
+impl Authority {
+    /// Reads and keeps one.
+    ///
+    /// # Errors
+    /// What is wrong with it, see `semantics::host`.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, HostError> {
+        let host = parse_host(text)?;
+        Ok(Self { name_len: host.name.len(), port: host.port, text: text.to_vec() })
+    }
+
+    /// As it was written.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Name or address, IPv6 in its brackets; may be empty.
+    pub(crate) fn name(&self) -> &str {
+        std::str::from_utf8(&self.text[..self.name_len]).unwrap_or("")
+    }
 }
 
 /// A request on its way.
@@ -36,7 +96,7 @@ pub(crate) struct Exchange {
     raw_path: (usize, usize),
     query: (usize, usize),
     /// Host as the client asked for it: of the target if it names one, else of the field. Valid, may be empty.
-    pub(crate) host: Vec<u8>,
+    pub(crate) host: Authority,
     pub(crate) fields: Fields,
     pub(crate) framing: Framing,
     /// The client waits for `100 Continue` before it sends the body.
@@ -94,9 +154,10 @@ impl Exchange {
         method: &[u8],
         target: &[u8],
         parts: TargetParts,
-        host: Vec<u8>,
+        host: Authority,
         fields: Fields,
         framing: Framing,
+        started: Instant,
     ) -> Self {
         let mut line = Vec::with_capacity(method.len() + target.len());
         line.extend_from_slice(method);
@@ -114,7 +175,7 @@ impl Exchange {
             framing,
             expects_continue: false,
             keep_alive: false,
-            started: Instant::now(),
+            started,
             request_id: RequestId::new(),
             path: Vec::new(),
             client: None,

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::connection::h1::Connection;
 use crate::connection::{Stream, registry};
-use crate::exchange::Ends;
+use crate::exchange::{AddressText, Ends};
 use crate::shared::{Phase, Shared};
 
 /// Connections the kernel holds for us while we are busy; it takes less if `net.core.somaxconn` says so.
@@ -242,11 +242,21 @@ fn open_tcp(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     // Proxies stand for many clients, and loopback is ourselves.
     let exempt = peer.ip().to_canonical().is_loopback() || shared.trusted.trusts(Some(peer.ip()));
     let counted = (!exempt).then(|| registry::counted_address(peer.ip()));
-    open(shared, Stream::Tcp(stream), Ends { peer: Some(peer), local }, counted);
+    open(
+        shared,
+        Stream::Tcp(stream),
+        Ends { peer: Some(peer), local, peer_text: AddressText::new(Some(peer.ip())) },
+        counted,
+    );
 }
 
 fn open_unix(shared: &Arc<Shared>, stream: UnixStream) {
-    open(shared, Stream::Unix(stream), Ends { peer: None, local: None }, None);
+    open(
+        shared,
+        Stream::Unix(stream),
+        Ends { peer: None, local: None, peer_text: AddressText::new(None) },
+        None,
+    );
 }
 
 fn open(shared: &Arc<Shared>, stream: Stream, ends: Ends, counted: Option<IpAddr>) {

@@ -173,7 +173,7 @@ impl Connection {
                 || bytes[looked_to.saturating_sub(3)..].contains(&b'\n')
                 || bytes.len() > limits.bytes
             {
-                match head::parse(bytes, self.ends, limits) {
+                match head::parse(bytes, self.ends, limits, started) {
                     Ok(Parsed::Request(exchange, length)) => {
                         self.at += length;
                         return Headed::Request(exchange);

@@ -4,13 +4,13 @@
 //! everything it lets pass for old servers' sake is refused here. Pure: bytes in, value or refusal out.
 
 use bandstand_semantics::framing::{Framing, FramingError, request_framing};
-use bandstand_semantics::host::parse_host;
 use bandstand_semantics::path::{Target, TargetError, parse_target};
 use bandstand_semantics::text::{trim_ows, valid_field_name};
 use bandstand_semantics::{Fields, Version, hop};
 use std::mem::MaybeUninit;
+use std::time::Instant;
 
-use crate::exchange::{Ends, Exchange, TargetParts};
+use crate::exchange::{Authority, Ends, Exchange, TargetParts};
 use crate::refusal::Refusal;
 
 /// Longest method, in bytes.
@@ -41,7 +41,12 @@ pub(crate) enum Parsed {
 ///
 /// # Errors
 /// Why these bytes can never become a request that is answered as one.
-pub(crate) fn parse(bytes: &[u8], ends: Ends, limits: HeadLimits) -> Result<Parsed, Refusal> {
+pub(crate) fn parse(
+    bytes: &[u8],
+    ends: Ends,
+    limits: HeadLimits,
+    started: Instant,
+) -> Result<Parsed, Refusal> {
     let skipped = leading_empty_line(bytes)?;
     let bytes = &bytes[skipped..];
     check_line_ends(bytes)?;
@@ -61,7 +66,7 @@ pub(crate) fn parse(bytes: &[u8], ends: Ends, limits: HeadLimits) -> Result<Pars
     if length - line_end > limits.bytes || request.headers.len() > limits.fields {
         return Err(Refusal::HeadTooLarge);
     }
-    let exchange = build(&request, ends)?;
+    let exchange = build(&request, ends, started)?;
     Ok(Parsed::Request(Box::new(exchange), skipped + length))
 }
 
@@ -122,7 +127,7 @@ fn version_error(bytes: &[u8]) -> Refusal {
     }
 }
 
-fn build(request: &httparse::Request<'_, '_>, ends: Ends) -> Result<Exchange, Refusal> {
+fn build(request: &httparse::Request<'_, '_>, ends: Ends, started: Instant) -> Result<Exchange, Refusal> {
     let method = request.method.ok_or(Refusal::MalformedRequest)?.as_bytes();
     let target = request.path.ok_or(Refusal::MalformedRequest)?.as_bytes();
     let version = match request.version {
@@ -146,7 +151,7 @@ fn build(request: &httparse::Request<'_, '_>, ends: Ends) -> Result<Exchange, Re
         Version::Http10 => connection.keep_alive && !connection.close,
         _ => !connection.close,
     };
-    let mut exchange = Exchange::new(ends, version, method, target, parts, host, fields, framing);
+    let mut exchange = Exchange::new(ends, version, method, target, parts, host, fields, framing, started);
     exchange.expects_continue = expects_continue;
     exchange.keep_alive = keep_alive;
     Ok(exchange)
@@ -197,15 +202,14 @@ fn slash_of(target: &[u8]) -> (usize, usize) {
 }
 
 /// The authority of the target wins over the field (RFC 9112 §3.2.2), which must be there once in HTTP/1.1 (§3.2).
-fn take_host(version: Version, authority: Option<&[u8]>, fields: &Fields) -> Result<Vec<u8>, Refusal> {
+fn take_host(version: Version, authority: Option<&[u8]>, fields: &Fields) -> Result<Authority, Refusal> {
     let field = single(fields, "host").map_err(|()| Refusal::BadHost)?;
     if field.is_none() && version != Version::Http10 {
         return Err(Refusal::BadHost);
     }
-    for value in [authority, field].into_iter().flatten() {
-        parse_host(value).map_err(|_| Refusal::BadHost)?;
-    }
-    Ok(authority.or(field).unwrap_or_default().to_vec())
+    let field = field.map(Authority::parse).transpose().map_err(|_| Refusal::BadHost)?;
+    let authority = authority.map(Authority::parse).transpose().map_err(|_| Refusal::BadHost)?;
+    Ok(authority.or(field).unwrap_or_default())
 }
 
 fn framing_error(error: FramingError) -> Refusal {
@@ -236,12 +240,16 @@ fn single<'a>(fields: &'a Fields, name: &'a str) -> Result<Option<&'a [u8]>, ()>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::AddressText;
 
-    const ENDS: Ends = Ends { peer: None, local: None };
+    fn ends() -> Ends {
+        Ends { peer: None, local: None, peer_text: AddressText::new(None) }
+    }
+
     const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, fields: 100 };
 
     fn outcome(head: &[u8]) -> Result<Option<usize>, Refusal> {
-        parse(head, ENDS, LIMITS).map(|parsed| match parsed {
+        parse(head, ends(), LIMITS, Instant::now()).map(|parsed| match parsed {
             Parsed::Partial => None,
             Parsed::Request(_, length) => Some(length),
         })
@@ -304,12 +312,14 @@ mod tests {
             ("GET / HTTP/1.0\r\n\r\n", "", "/", ""),
             ("GET /a//b HTTP/1.1\r\nHost: [::1]:8000\r\n\r\n", "[::1]:8000", "/a//b", ""),
         ] {
-            let Ok(Parsed::Request(exchange, length)) = parse(head.as_bytes(), ENDS, LIMITS) else {
+            let Ok(Parsed::Request(exchange, length)) =
+                parse(head.as_bytes(), ends(), LIMITS, Instant::now())
+            else {
                 panic!("{head:?}")
             };
             assert_eq!(length, head.len());
             assert_eq!(
-                (&exchange.host[..], exchange.raw_path(), exchange.query()),
+                (exchange.host.as_bytes(), exchange.raw_path(), exchange.query()),
                 (host.as_bytes(), path.as_bytes(), query.as_bytes()),
                 "{head:?}"
             );

@@ -4,13 +4,14 @@
 //! on the blocking pool first, so that a slow disk holds up one client and not the reactor.
 
 use std::fs::File;
+use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 /// Bytes of one `sendfile`: large enough to fill a socket, small enough to let others have their turn.
@@ -25,24 +26,19 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Reads into the spare room of `buffer`; `Ok(0)` at the end of the stream.
+    /// Reads into the spare room of `buffer`, at least `room` bytes; `Ok(0)` at the end of the stream.
     pub(crate) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
         buffer: &mut Vec<u8>,
         room: usize,
     ) -> Poll<io::Result<usize>> {
-        let at = buffer.len();
-        // Zeroed once for each growth: `room` is a few KiB, and it spares an unsafe block.
-        buffer.resize(at + room, 0);
-        let mut target = ReadBuf::new(&mut buffer[at..]);
-        let result = match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(context, &mut target),
-            Self::Unix(stream) => Pin::new(stream).poll_read(context, &mut target),
-        };
-        let filled = target.filled().len();
-        buffer.truncate(at + filled);
-        result.map_ok(|()| filled)
+        buffer.reserve(room);
+        // The future holds no state of its own: made anew for each poll, it is a plain read.
+        match self {
+            Self::Tcp(stream) => std::pin::pin!(stream.read_buf(buffer)).poll(context),
+            Self::Unix(stream) => std::pin::pin!(stream.read_buf(buffer)).poll(context),
+        }
     }
 
     /// Writes some of `slices`.
@@ -51,9 +47,11 @@ impl Stream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        match (self, slices) {
+            (Self::Tcp(stream), [one]) => Pin::new(stream).poll_write(context, one),
+            (Self::Tcp(stream), many) => Pin::new(stream).poll_write_vectored(context, many),
+            (Self::Unix(stream), [one]) => Pin::new(stream).poll_write(context, one),
+            (Self::Unix(stream), many) => Pin::new(stream).poll_write_vectored(context, many),
         }
     }
 

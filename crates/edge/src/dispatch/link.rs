@@ -15,7 +15,6 @@ use bandstand_wire::{Flags, Header, Kind, board, limits};
 use tokio::sync::Notify;
 
 use super::pool::Job;
-use super::reply::Location;
 
 /// Work that may lie ahead of a busy worker. A gap between two requests costs a wake-up of worker and edge, some tens of
 /// microseconds; beyond a few of these, waiting in the common queue is better for everybody.
@@ -147,7 +146,7 @@ impl Link {
         }
         Header { kind: Kind::Request, flags: job.flags, place, id }
             .write(&job.payload, &mut self.outbox.bytes);
-        job.reply.set_location(Location::Held { worker: self.number, place, id });
+        job.reply.assigned(self.number, place, id, now);
         self.order.push_back(place);
         self.unanswered += 1;
         self.held[usize::from(place)] =

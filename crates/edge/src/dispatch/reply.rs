@@ -134,13 +134,16 @@ impl Reply {
     }
 
     pub(crate) fn set_location(&self, location: Location) {
+        self.lock().location = location;
+    }
+
+    /// A worker was found for it.
+    pub(crate) fn assigned(&self, worker: u32, place: u16, id: u64, now: Instant) {
         let mut state = self.lock();
-        state.location = location;
-        if let Location::Held { worker, .. } = location {
-            state.trace.assigned = Some(Instant::now());
-            state.trace.worker = Some(worker);
-            state.trace.attempts = state.trace.attempts.saturating_add(1);
-        }
+        state.location = Location::Held { worker, place, id };
+        state.trace.assigned = Some(now);
+        state.trace.worker = Some(worker);
+        state.trace.attempts = state.trace.attempts.saturating_add(1);
     }
 
     pub(crate) fn set_service(&self, service_us: u32) {

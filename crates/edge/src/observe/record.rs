@@ -78,7 +78,7 @@ impl<'a> Record<'a> {
             request_id: text(exchange.request_id.as_bytes()),
             client: exchange.client.or(exchange.ends.peer.map(|peer| peer.ip().to_canonical())),
             scheme: if exchange.https { "https" } else { "http" },
-            host: text(&exchange.host),
+            host: text(exchange.host.as_bytes()),
             method: text(exchange.method()),
             path: text(exchange.raw_path()),
             protocol: exchange.version.as_protocol(),

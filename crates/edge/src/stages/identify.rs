@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use bandstand_semantics::path::decode_path;
 use bandstand_semantics::{Scheme, forwarded, hop};
 
-use crate::exchange::Exchange;
+use crate::exchange::{Authority, Exchange};
 use crate::observe::request_id::RequestId;
 use crate::pipeline::Step;
 use crate::refusal::Refusal;
@@ -31,8 +31,8 @@ fn identify_client(shared: &Shared, exchange: &mut Exchange) {
     let client = forwarded::resolve(peer.map(|peer| peer.ip()), &exchange.fields, &shared.trusted);
     let scheme = client.scheme.unwrap_or(Scheme::Http);
     let host = client.host.map(|host| match host.port {
-        Some(port) => format!("{}:{port}", host.name).into_bytes(),
-        None => host.name.as_bytes().to_vec(),
+        Some(port) => format!("{}:{port}", host.name),
+        None => host.name.to_owned(),
     });
     let told_port = client.port;
     exchange.client = client.addr;
@@ -41,23 +41,18 @@ fn identify_client(shared: &Shared, exchange: &mut Exchange) {
         _ => 0,
     };
     exchange.https = scheme == Scheme::Https;
-    if let Some(host) = host {
+    if let Some(Ok(host)) = host.map(|host| Authority::parse(host.as_bytes())) {
         exchange.host = host;
     }
-    exchange.server_port =
-        told_port.or_else(|| port_of(&exchange.host)).unwrap_or(match exchange.ends.peer {
-            // Behind a proxy our own port says nothing about the one that the client used.
-            Some(_) if client_is_peer(exchange) => local_port,
-            _ => scheme.default_port(),
-        });
+    exchange.server_port = told_port.or(exchange.host.port).unwrap_or(match exchange.ends.peer {
+        // Behind a proxy our own port says nothing about the one that the client used.
+        Some(_) if client_is_peer(exchange) => local_port,
+        _ => scheme.default_port(),
+    });
 }
 
 fn client_is_peer(exchange: &Exchange) -> bool {
     exchange.client == exchange.ends.peer.map(|peer| peer.ip().to_canonical())
-}
-
-fn port_of(host: &[u8]) -> Option<u16> {
-    bandstand_semantics::host::parse_host(host).ok()?.port
 }
 
 /// Takes out what must not reach the app: connection-bound fields, names that WSGI cannot tell apart, httpoxy, and the

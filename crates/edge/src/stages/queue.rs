@@ -9,7 +9,7 @@ use bandstand_semantics::Version;
 use bandstand_wire::{Flags, RequestHead, Version as WireVersion};
 
 use crate::dispatch::Ticket;
-use crate::exchange::{Body, Exchange};
+use crate::exchange::{AddressText, Body, Exchange};
 use crate::shared::Shared;
 
 pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Ticket {
@@ -37,16 +37,20 @@ pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Ticket {
 }
 
 fn encode(exchange: &Exchange, body_length: Option<u64>, payload: &mut Vec<u8>) {
-    let mut client = [0; 48];
-    let client = match exchange.client {
-        Some(address) => text_of(address, &mut client),
-        None => b"",
+    let other;
+    let client = if exchange.client == exchange.ends.peer.map(|peer| peer.ip().to_canonical()) {
+        exchange.ends.peer_text.as_bytes()
+    } else {
+        other = AddressText::new(exchange.client);
+        other.as_bytes()
     };
-    let mut local = [0; 48];
-    let server_name = match (host_name(&exchange.host), exchange.ends.local) {
-        (name @ [_, ..], _) => name,
-        (_, Some(ends)) => text_of(ends.ip().to_canonical(), &mut local),
-        (_, None) => b"localhost",
+    let local = AddressText::new(
+        exchange.ends.local.map(|local| local.ip()).filter(|_| exchange.host.name().is_empty()),
+    );
+    let server_name = match (exchange.host.name().as_bytes(), local.as_bytes()) {
+        ([], []) => b"localhost",
+        ([], local) => local,
+        (name, _) => name,
     };
     let head = RequestHead {
         version: match exchange.version {
@@ -68,29 +72,11 @@ fn encode(exchange: &Exchange, body_length: Option<u64>, payload: &mut Vec<u8>) 
         body_length,
     };
     // `identify` has taken these two out: the app gets them as they were understood, not as they were sent.
-    let own = [(&b"Host"[..], &exchange.host[..]), (&b"X-Request-ID"[..], exchange.request_id.as_bytes())];
-    let skip = usize::from(exchange.host.is_empty());
+    let own =
+        [(&b"Host"[..], exchange.host.as_bytes()), (&b"X-Request-ID"[..], exchange.request_id.as_bytes())];
+    let skip = usize::from(exchange.host.as_bytes().is_empty());
     let fields = Chained { own: &own[skip..], fields: exchange.fields.iter() };
     head.encode(fields, payload);
-}
-
-/// The host without its port.
-fn host_name(host: &[u8]) -> &[u8] {
-    match host.iter().rposition(|&byte| byte == b':') {
-        Some(colon) if host[colon..].iter().skip(1).all(u8::is_ascii_digit) && !host.ends_with(b"]") => {
-            &host[..colon]
-        }
-        _ => host,
-    }
-}
-
-fn text_of(address: std::net::IpAddr, room: &mut [u8; 48]) -> &[u8] {
-    use std::io::Write;
-    let mut rest = &mut room[..];
-    // The longest address has 45 characters.
-    let _ = write!(rest, "{address}");
-    let left = rest.len();
-    &room[..48 - left]
 }
 
 /// Our fields, then the client's, with their number known.
@@ -119,17 +105,3 @@ impl<'a, I: ExactSizeIterator<Item = (&'a [u8], &'a [u8])>> Iterator for Chained
 }
 
 impl<'a, I: ExactSizeIterator<Item = (&'a [u8], &'a [u8])>> ExactSizeIterator for Chained<'a, I> {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_without_ports() {
-        for (host, name) in
-            [("a", "a"), ("a:80", "a"), ("[::1]", "[::1]"), ("[::1]:80", "[::1]"), ("a:", "a"), ("", "")]
-        {
-            assert_eq!(host_name(host.as_bytes()), name.as_bytes(), "{host}");
-        }
-    }
-}
