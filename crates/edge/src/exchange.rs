@@ -95,6 +95,7 @@ pub(crate) struct Exchange {
     method_len: usize,
     raw_path: (usize, usize),
     query: (usize, usize),
+    empty_query: bool,
     /// Host as the client asked for it: of the target if it names one, else of the field. Valid, may be empty.
     pub(crate) host: Authority,
     pub(crate) fields: Fields,
@@ -140,6 +141,8 @@ pub(crate) enum Body {
 pub(crate) struct TargetParts {
     pub(crate) raw_path: (usize, usize),
     pub(crate) query: (usize, usize),
+    /// A `?` with nothing behind it.
+    pub(crate) empty_query: bool,
 }
 
 impl Exchange {
@@ -170,6 +173,7 @@ impl Exchange {
             method_len: method.len(),
             raw_path: shift(parts.raw_path),
             query: shift(parts.query),
+            empty_query: parts.empty_query,
             host,
             fields,
             framing,
@@ -197,6 +201,11 @@ impl Exchange {
     /// Path as sent.
     pub(crate) fn raw_path(&self) -> &[u8] {
         &self.line[self.raw_path.0..self.raw_path.1]
+    }
+
+    /// Path as sent, with the `?` of an empty query: what the app is told was asked for.
+    pub(crate) fn raw_path_told(&self) -> &[u8] {
+        &self.line[self.raw_path.0..self.raw_path.1 + usize::from(self.empty_query)]
     }
 
     /// Query as sent, without `?`.

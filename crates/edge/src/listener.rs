@@ -45,7 +45,7 @@ impl fmt::Display for BindError {
         match cause.kind() {
             io::ErrorKind::AddrInUse => write!(
                 f,
-                "cannot listen on {address}: another program does already; stop it, or choose another address with --bind"
+                "cannot listen on {address}: the address is in use by another program; stop it, or choose another with --bind"
             ),
             io::ErrorKind::PermissionDenied => write!(
                 f,
@@ -283,6 +283,9 @@ async fn cannot_accept(shared: &Arc<Shared>, error: &io::Error) {
     if exhausted {
         tracing::error!(%error, "no connection can be accepted; those at rest are closed. See `ulimit -n`");
         shared.connections.close_resting();
+        tokio::time::sleep(PAUSE).await;
+    } else if error.kind() != io::ErrorKind::ConnectionAborted {
+        // It may come again at once.
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -56,21 +56,26 @@ refusals! {
     BadPath = 400 "bad_path" "http_request_error" keep None, "The path of the address is not valid.";
     BadHost = 400 "bad_host" "http_request_error" close None, "The Host field is missing or not valid.";
     BodyCutShort = 400 "body_cut_short" "http_request_error" close None, "The request body ended before it was complete.";
+    NotFound = 404 "not_found" "http_request_error" keep None, "There is nothing at this address.";
+    MethodNotAllowed = 405 "method_not_allowed" "http_request_error" keep None, "A file can only be read.";
     HeadTimeout = 408 "head_timeout" "http_request_error" close None, "The request took too long to arrive.";
     BodyTimeout = 408 "body_timeout" "http_request_error" close None, "The request body arrived too slowly.";
     BodyTooLarge = 413 "body_too_large" "http_request_error" close None, "The request body is larger than this site takes.";
     TargetTooLong = 414 "target_too_long" "http_request_error" close None, "The address is too long.";
     ExpectationFailed = 417 "expectation_failed" "http_request_error" close None, "The Expect field asks for something unknown.";
     HostNotServed = 421 "host_not_served" "http_request_denied" keep None, "This server does not answer for that host.";
+    ClientGone = 499 "client_gone" "connection_terminated" close None, "The client has left.";
     HeadTooLarge = 431 "head_too_large" "http_request_error" close None, "The request has too many or too large header fields.";
     AppFailed = 500 "app_failed" "http_response_incomplete" keep None, "The application failed. The error was logged.";
     UnsupportedCoding = 501 "unsupported_coding" "http_request_error" close None, "The transfer coding is not supported.";
     UnsupportedMethod = 501 "unsupported_method" "http_request_error" close None, "The request method is not supported.";
+    BadFileAnswer = 500 "bad_file_answer" "proxy_internal_error" keep None, "The application named a file that cannot be sent.";
     WorkerDied = 502 "worker_died" "connection_terminated" keep None, "The application stopped while it worked on this request.";
     BadAnswer = 502 "bad_answer" "http_protocol_error" keep None, "The application gave an answer that cannot be sent.";
     Overloaded = 503 "queue_full" "connection_limit_reached" keep Some(1), "The site is overloaded. Please try again shortly.";
     QueueTimeout = 503 "queue_timeout" "connection_timeout" keep Some(2), "The site is overloaded. Please try again shortly.";
     Stopping = 503 "stopping" "destination_unavailable" close Some(5), "The site is restarting. Please try again shortly.";
+    FilesExhausted = 503 "files_exhausted" "proxy_internal_error" keep Some(2), "The site is overloaded. Please try again shortly.";
     AppTimeout = 504 "app_timeout" "http_response_timeout" keep None, "The application did not answer in time.";
     VersionNotSupported = 505 "version_not_supported" "http_request_error" close None, "This version of HTTP is not supported.";
     SpoolFull = 507 "spool_full" "proxy_internal_error" close Some(10), "The server cannot store the request body at the moment.";
@@ -113,6 +118,9 @@ impl Refusal {
             b"Proxy-Status",
             format!("bandstand; error={}; details=\"{}\"", row.proxy_error, row.name).as_bytes(),
         );
+        if row.status == 405 {
+            answer.fields.push(b"Allow", b"GET, HEAD");
+        }
         if let Some(seconds) = row.retry_after {
             answer.fields.push(b"Retry-After", seconds.to_string().as_bytes());
         }
@@ -180,6 +188,8 @@ pub(crate) fn phrase(status: u16) -> &'static str {
         428 => "Precondition Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        // nginx's number for a record of nobody being there; it is never received by anyone.
+        499 => "Client Closed Request",
         451 => "Unavailable For Legal Reasons",
         500 => "Internal Server Error",
         501 => "Not Implemented",

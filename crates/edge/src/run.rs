@@ -401,6 +401,7 @@ async fn watch_clock(shared: Arc<Shared>, fleet: Fleet) {
             let worker = WorkerNumber(late.worker);
             tracing::error!(
                 worker = late.worker,
+                request_id = late.name.as_str(),
                 "a request ran out of time; the stacks of its worker follow"
             );
             fleet.dump_stacks(worker);

@@ -30,7 +30,10 @@ pub struct Board {
 
 impl Board {
     /// A new board of zeros, and the descriptor that the worker maps.
-    pub(crate) fn create() -> io::Result<(Board, OwnedFd)> {
+    ///
+    /// # Errors
+    /// The system's, when there is no memory or no descriptor left.
+    pub fn create() -> io::Result<(Board, OwnedFd)> {
         let memory =
             rustix::fs::memfd_create("bandstand-board", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         rustix::fs::ftruncate(&memory, BOARD_BYTES as u64)?;

@@ -42,7 +42,7 @@ pub struct RequestHead<'a> {
     pub https: bool,
     /// Method, a token.
     pub method: &'a [u8],
-    /// Path as it was sent, without the query.
+    /// Path as it was sent, without the query; ends in `?` where an empty query was sent.
     pub raw_path: &'a [u8],
     /// Query without `?`, may be empty.
     pub query: &'a [u8],
@@ -58,7 +58,7 @@ pub struct RequestHead<'a> {
     pub server_name: &'a [u8],
     /// Port of it.
     pub server_port: u16,
-    /// Bytes of the body; `None` while it is streamed without a length.
+    /// Bytes of the body. `None`: with `STREAM` not known yet, else there is no body at all.
     pub body_length: Option<u64>,
 }
 

@@ -64,9 +64,9 @@ impl Spool {
         Ok(Some(bytes))
     }
 
-    /// Bytes written and not read.
-    pub(crate) fn len(&self) -> u64 {
-        self.written - self.read
+    /// Bytes of the file. What was read stays in it: a reader that never catches up must not fill the disk.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.written
     }
 
     /// The file itself, to be read by somebody else from its start.
@@ -119,7 +119,7 @@ mod tests {
         }
         assert_eq!(read.len(), 6 + READ_BYTES as usize);
         assert!(read.starts_with(b"hello xx"));
-        assert_eq!(spool.len(), 0);
+        assert_eq!(spool.file_bytes(), read.len() as u64);
         let made = create_and_unlink(&directory).unwrap();
         assert_eq!(made.metadata().unwrap().len(), 0);
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);

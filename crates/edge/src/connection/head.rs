@@ -17,6 +17,8 @@ use crate::refusal::Refusal;
 const METHOD_MOST: usize = 32;
 /// Longest request line, in bytes (row 14).
 pub(crate) const LINE_MOST: usize = 8 * 1024;
+/// Empty lines taken before a request line.
+const EMPTY_LINES_MOST: usize = 4;
 /// Fields that httparse has room for; the setting may ask for fewer.
 const FIELDS_ROOM: usize = 256;
 
@@ -47,7 +49,7 @@ pub(crate) fn parse(
     limits: HeadLimits,
     started: Instant,
 ) -> Result<Parsed, Refusal> {
-    let skipped = leading_empty_line(bytes)?;
+    let skipped = leading_empty_lines(bytes)?;
     let bytes = &bytes[skipped..];
     check_line_ends(bytes)?;
     let mut room = [const { MaybeUninit::uninit() }; FIELDS_ROOM];
@@ -70,13 +72,19 @@ pub(crate) fn parse(
     Ok(Parsed::Request(Box::new(exchange), skipped + length))
 }
 
-/// One CRLF before the request line may be left over from a client's last body (RFC 9112 §2.2); nothing else may.
-fn leading_empty_line(bytes: &[u8]) -> Result<usize, Refusal> {
-    match bytes {
-        [b'\r', b'\n', b'\r' | b'\n', ..] | [b'\n', ..] => Err(Refusal::MalformedRequest),
-        [b'\r', b'\n', ..] => Ok(2),
-        [b'\r', other, ..] if *other != b'\n' => Err(Refusal::MalformedRequest),
-        _ => Ok(0),
+/// Empty lines before the request line may be left over from a client's last body (RFC 9112 §2.2); a few are skipped.
+fn leading_empty_lines(bytes: &[u8]) -> Result<usize, Refusal> {
+    let mut skipped = 0;
+    while let [b'\r', b'\n', ..] = bytes[skipped..] {
+        skipped += 2;
+        if skipped > EMPTY_LINES_MOST * 2 {
+            return Err(Refusal::MalformedRequest);
+        }
+    }
+    match bytes[skipped..] {
+        [b'\n', ..] => Err(Refusal::MalformedRequest),
+        [b'\r', other, ..] if other != b'\n' => Err(Refusal::MalformedRequest),
+        _ => Ok(skipped),
     }
 }
 
@@ -116,6 +124,9 @@ fn parse_error(bytes: &[u8], error: httparse::Error) -> Refusal {
 /// `HTTP/2.0` and the like are versions that we do not speak here; anything else is no version.
 fn version_error(bytes: &[u8]) -> Refusal {
     let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or(bytes);
+    if line.iter().filter(|&&byte| byte == b' ').count() != 2 {
+        return Refusal::MalformedRequest;
+    }
     let word = line.rsplit(|&byte| byte == b' ').next().unwrap_or(line);
     match word {
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
@@ -186,9 +197,10 @@ fn take_target<'a>(method: &[u8], target: &'a [u8]) -> Result<(Option<&'a [u8]>,
             let raw_path =
                 if inside(resource.raw_path) { within(resource.raw_path) } else { slash_of(target) };
             let query = if resource.query.is_empty() { (0, 0) } else { within(resource.query) };
-            Ok((resource.authority, TargetParts { raw_path, query }))
+            let empty_query = resource.query.is_empty() && target.get(raw_path.1) == Some(&b'?');
+            Ok((resource.authority, TargetParts { raw_path, query, empty_query }))
         }
-        Ok(Target::Asterisk) => Ok((None, TargetParts { raw_path: (0, 1), query: (0, 0) })),
+        Ok(Target::Asterisk) => Ok((None, TargetParts { raw_path: (0, 1), query: (0, 0), empty_query: false })),
         Ok(Target::Authority(_)) => Err(Refusal::UnsupportedMethod),
         Err(TargetError::Empty | TargetError::ForbiddenByte) => Err(Refusal::MalformedRequest),
         Err(_) => Err(Refusal::BadTarget),
@@ -273,7 +285,9 @@ mod tests {
             (10, "GET / HTTP/1.1\r\nHost: a\r\n\n", MalformedRequest),
             (10, "GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", MalformedRequest),
             (10, "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", MalformedRequest),
-            (10, "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", MalformedRequest),
+            (10, "\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", MalformedRequest),
+            (13, "GET /  HTTP/1.1\r\nHost: a\r\n\r\n", MalformedRequest),
+            (13, "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", MalformedRequest),
             (11, "GET / HTTP/1.1\r\nHost : a\r\n\r\n", MalformedRequest),
             (11, "GET / HTTP/1.1\r\n Host: a\r\n\r\n", MalformedRequest),
             (11, "GET / HTTP/1.1\r\nHost: a\r\nnocolon\r\n\r\n", MalformedRequest),
@@ -305,7 +319,7 @@ mod tests {
     fn what_is_taken() {
         for (head, host, path, query) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "a", "/", ""),
-            ("\r\nGET /x?y=1 HTTP/1.1\r\nhost:  a:80 \r\n\r\n", "a:80", "/x", "y=1"),
+            ("\r\n\r\nGET /x?y=1 HTTP/1.1\r\nhost:  a:80 \r\n\r\n", "a:80", "/x", "y=1"),
             ("GET http://b/p?q HTTP/1.1\r\nHost: a\r\n\r\n", "b", "/p", "q"),
             ("GET http://b HTTP/1.1\r\nHost: a\r\n\r\n", "b", "/", ""),
             ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "a", "*", ""),

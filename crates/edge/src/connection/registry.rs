@@ -15,7 +15,7 @@ const BUSY: u64 = u64::MAX;
 
 /// What others may know of, and tell, a connection.
 pub(crate) struct Handle {
-    /// Milliseconds since the registry was made at which it came to rest; `BUSY` while it works.
+    /// Microseconds since the registry was made at which it came to rest; `BUSY` while it works.
     rests_since: AtomicU64,
     close: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -92,8 +92,10 @@ pub(crate) fn enter(shared: &Arc<crate::shared::Shared>, address: Option<IpAddr>
         return Err(Full::Address);
     }
     if inner.open.len() >= registry.most {
-        // The one that has rested longest makes room; it leaves a moment later, so the limit is exceeded by one.
-        let longest = inner.open.values().min_by_key(|handle| handle.rests_since.load(Ordering::Relaxed));
+        // The one that has rested longest makes room. It leaves a moment later; until then it is not asked again, so each
+        // newcomer costs one of those at rest, however many come at once.
+        let staying = inner.open.values().filter(|handle| !handle.close.load(Ordering::Relaxed));
+        let longest = staying.min_by_key(|handle| handle.rests_since.load(Ordering::Relaxed));
         match longest {
             Some(handle) if handle.rests_since.load(Ordering::Relaxed) != BUSY => handle.close(),
             _ => return Err(Full::All),
@@ -105,7 +107,7 @@ pub(crate) fn enter(shared: &Arc<crate::shared::Shared>, address: Option<IpAddr>
     let number = inner.next;
     inner.next += 1;
     let handle = Arc::new(Handle {
-        rests_since: AtomicU64::new(registry.started.elapsed().as_millis() as u64),
+        rests_since: AtomicU64::new(registry.started.elapsed().as_micros() as u64),
         close: AtomicBool::new(false),
         waker: Mutex::new(None),
     });
@@ -132,7 +134,7 @@ impl Place {
 
     /// The connection waits for the next request. `now` spares a look at the clock.
     pub(crate) fn rests(&self, now: Instant) {
-        let since = now.saturating_duration_since(self.registry.connections.started).as_millis() as u64;
+        let since = now.saturating_duration_since(self.registry.connections.started).as_micros() as u64;
         self.handle.rests_since.store(since, Ordering::Relaxed);
     }
 }

@@ -15,8 +15,8 @@ use std::task::Waker;
 
 use bandstand_wire::{Decoder, Hello, Kind, WireError};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
@@ -147,6 +147,10 @@ async fn receive(
                         descriptors.extend(rights);
                     }
                 }
+                // One that is missing would let the next travel with the wrong frame, to the wrong client.
+                if message.flags.contains(ReturnFlags::CTRUNC) {
+                    return Err(invalid(WireError::Malformed("a descriptor was lost on the way")));
+                }
                 if descriptors.len() > DESCRIPTORS {
                     return Err(invalid(WireError::Malformed("more descriptors than frames that carry one")));
                 }
@@ -177,7 +181,11 @@ async fn write_frames(
         outbox.bytes.clear();
         outbox.descriptors.clear();
         let last = pool.take_outbox(number, &mut outbox);
-        send(socket, &mut outbox).await?;
+        if !send(socket, &mut outbox).await? {
+            // It takes nothing more; the reading side sees the end of the stream and what came before it.
+            pool.retire(number);
+            return std::future::pending().await;
+        }
         if last {
             // The worker reads the end of the stream and goes; the reading side sees it gone.
             let _ = rustix::net::shutdown(socket.get_ref(), rustix::net::Shutdown::Write);
@@ -190,8 +198,8 @@ async fn write_frames(
     }
 }
 
-/// Writes an outbox; each descriptor leaves with the first byte of its frame.
-async fn send(socket: &AsyncFd<UnixStream>, outbox: &mut Outbox) -> io::Result<()> {
+/// Writes an outbox; each descriptor leaves with the first byte of its frame. False when the worker no longer reads.
+async fn send(socket: &AsyncFd<UnixStream>, outbox: &mut Outbox) -> io::Result<bool> {
     let mut at = 0;
     while at < outbox.bytes.len() {
         let with = outbox.descriptors.front().filter(|(offset, _)| *offset == at).map(|(_, fd)| fd.clone());
@@ -204,10 +212,7 @@ async fn send(socket: &AsyncFd<UnixStream>, outbox: &mut Outbox) -> io::Result<(
                 continue;
             }
             Err(rustix::io::Errno::INTR) => continue,
-            // The reading side sees the end of the stream and what came before it.
-            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => {
-                return std::future::pending().await;
-            }
+            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
         at += sent;
@@ -215,7 +220,7 @@ async fn send(socket: &AsyncFd<UnixStream>, outbox: &mut Outbox) -> io::Result<(
             outbox.descriptors.pop_front();
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn send_some(

@@ -21,6 +21,13 @@ use super::pool::Job;
 const AHEAD: Duration = Duration::from_micros(150);
 /// Most requests ahead of a worker.
 const AHEAD_MOST: usize = 64;
+/// Bytes on their way to a worker that does not read them; past it, it is given nothing.
+const OUTBOX_MOST: usize = 4 * limits::FRAME_MAX;
+/// A request for which a thread is idle is begun as soon as that thread has the processor and the interpreter. One that
+/// still is not begun after this time has met a worker that is held up as a whole.
+const WAKE_MOST: Duration = Duration::from_millis(50);
+/// A worker that was held up and has an idle thread is tried again after this time: it may have nothing to say.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
 /// A sample of service time counts at most this much, so that one slow request does not hide a fast app for long.
 const SAMPLE_MOST_US: f32 = 20_000.0;
 
@@ -53,8 +60,8 @@ pub(crate) struct Link {
     pub(crate) accepting: bool,
     /// Leaves once it holds nothing: its channel is shut for writing then.
     pub(crate) leaving: bool,
-    /// Has something before it that takes long; nothing is sent ahead until it moves again.
-    pub(crate) stalled: bool,
+    /// Since when it does not begin what it is given; it is given nothing until it moves again, or a second look is due.
+    pub(crate) stalled: Option<Instant>,
     pub(crate) unanswered: usize,
     pub(crate) outbox: Outbox,
     pub(crate) writer: Arc<Notify>,
@@ -76,7 +83,7 @@ impl Link {
             threads: 0,
             accepting: false,
             leaving: false,
-            stalled: false,
+            stalled: None,
             unanswered: 0,
             outbox: Outbox::default(),
             writer,
@@ -110,17 +117,19 @@ impl Link {
 
     /// A thread waits for work.
     pub(crate) fn is_idle(&mut self) -> bool {
-        self.accepting
+        self.takes_more()
             && self.unanswered < self.threads
             && self.busy() < self.threads
             && !self.free.is_empty()
     }
 
-    /// One more may be sent, if only ahead. A link without anything unanswered has room unless it is stalled, and a
-    /// stalled one is told when it moves again: so a queue in front of quiet workers is never left standing.
+    fn takes_more(&self) -> bool {
+        self.accepting && self.stalled.is_none() && self.outbox.bytes.len() < OUTBOX_MOST
+    }
+
+    /// One more may be sent, if only ahead.
     pub(crate) fn has_room(&mut self) -> bool {
-        self.accepting
-            && !self.stalled
+        self.takes_more()
             && self.unanswered < self.threads + self.ahead()
             && self.busy() < limits::PLACES
             && !self.free.is_empty()
@@ -131,8 +140,15 @@ impl Link {
     }
 
     /// Requests sent ahead of the threads.
-    pub(crate) fn surplus(&self) -> usize {
-        self.unanswered.saturating_sub(self.threads)
+    pub(crate) fn surplus(&mut self) -> usize {
+        if self.unanswered == 0 { 0 } else { self.busy().saturating_sub(self.threads) }
+    }
+
+    /// A worker that was held up, and whose threads now look idle, may be tried again.
+    pub(crate) fn look_again(&mut self, now: Instant) {
+        if self.stalled.is_some_and(|since| now >= since + SECOND_LOOK) && self.busy() < self.threads {
+            self.stalled = None;
+        }
     }
 
     /// Puts a request into the outbox. Gives it back when no place is free.
@@ -199,7 +215,8 @@ impl Link {
         places.into_iter().filter_map(|place| self.recall(place)).collect()
     }
 
-    fn recall(&mut self, place: u16) -> Option<Job> {
+    /// Takes a request back, if no thread has begun it: then none ever will.
+    pub(crate) fn recall(&mut self, place: u16) -> Option<Job> {
         let slot = self.held.get_mut(usize::from(place))?;
         let id = slot.as_ref()?.id;
         if !board::recall(self.board.word(place), id) {
@@ -209,11 +226,6 @@ impl Link {
         self.leave(place);
         self.free.push(place);
         Some(held.job)
-    }
-
-    /// Whether a thread has begun it.
-    pub(crate) fn is_begun(&self, place: u16, id: u64) -> bool {
-        board::is_running(self.board.word(place), id)
     }
 
     /// A thread sees at its next write that the client has left; one that waits for credit is woken to see it.
@@ -229,25 +241,31 @@ impl Link {
         self.writer.notify_one();
     }
 
-    /// Asks to be told when the threads that are in `close()` come back. False if none is.
-    pub(crate) fn ask_for_idle(&mut self) -> bool {
-        let board = &self.board;
-        self.finishing.iter().any(|&(place, id)| board::notify(board.word(place), id))
+    /// Asks to be told when the threads that are in `close()` come back.
+    pub(crate) fn ask_for_idle(&self) {
+        for &(place, id) in &self.finishing {
+            board::notify(self.board.word(place), id);
+        }
     }
 
     /// Time after which a request that no thread has begun is looked at again.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn patience(&mut self) -> Duration {
+        if self.surplus() == 0 {
+            return WAKE_MOST;
+        }
         Duration::from_micros((self.service_us as u64 * 4).clamp(2_000, 50_000))
     }
 
-    /// Everything it held, when its stream has ended: `(begun, held)`.
+    /// Everything it held, when its stream has ended: `(begun, held)`. What can still be taken back was never begun; a
+    /// word that is free again belongs to a request that was begun and finished.
     pub(crate) fn into_held(mut self) -> Vec<(bool, Held)> {
         let order = std::mem::take(&mut self.order);
         order
             .into_iter()
             .filter_map(|place| {
                 let held = self.held[usize::from(place)].take()?;
-                Some((self.is_begun(place, held.id), held))
+                let begun = !board::recall(self.board.word(place), held.id);
+                Some((begun, held))
             })
             .collect()
     }

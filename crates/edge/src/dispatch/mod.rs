@@ -8,7 +8,9 @@ mod channel;
 mod link;
 pub(crate) mod pool;
 pub(crate) mod reply;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use channel::{Notice, run_channel};
-pub(crate) use pool::{Limits, Pool, Ticket};
-pub(crate) use reply::{Event, Failure, HeadFrame};
+pub(crate) use pool::{Limits, Pool, Request, Ticket};
+pub(crate) use reply::{Event, Failure, HeadFrame, Reply};

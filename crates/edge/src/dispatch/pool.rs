@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 
 use super::link::{Held, Link, Outbox};
 use super::reply::{Event, Failure, HeadFrame, Location, Reply};
+use crate::observe::request_id::RequestId;
 
 /// Bounds of a pool.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,19 @@ pub(crate) struct Limits {
     pub(crate) timeout: Option<Duration>,
 }
 
+/// A request as a stage gives it away.
+pub(crate) struct Request {
+    /// Request head, fields, inline body.
+    pub(crate) payload: Vec<u8>,
+    pub(crate) flags: Flags,
+    /// The body, when it was spooled to a file.
+    pub(crate) descriptor: Option<Arc<File>>,
+    /// Safe to give to a second worker even if the first had begun it (RFC 9110 §9.2.1).
+    pub(crate) repeatable: bool,
+    /// Its id, for the log.
+    pub(crate) name: RequestId,
+}
+
 /// A request ready for any worker.
 pub(crate) struct Job {
     /// Request head, fields, inline body.
@@ -40,17 +54,18 @@ pub(crate) struct Job {
     /// The body, when it was spooled to a file.
     pub(crate) descriptor: Option<Arc<File>>,
     pub(crate) reply: Arc<Reply>,
-    /// Safe to give to a second worker even if the first had begun it (RFC 9110 §9.2.1).
     pub(crate) repeatable: bool,
+    pub(crate) name: RequestId,
     /// Already given once more.
     pub(crate) retried: bool,
     pub(crate) submitted: Instant,
 }
 
-/// A request that ran out of time: the worker's number, and what the log says of it.
-#[derive(Debug, Clone, Copy)]
+/// A request that ran out of time: who had it, and its id.
+#[derive(Debug, Clone)]
 pub(crate) struct Overdue {
     pub(crate) worker: u32,
+    pub(crate) name: RequestId,
 }
 
 /// The queue and its workers.
@@ -80,13 +95,8 @@ impl Pool {
     }
 
     /// Gives a request away. Its events come to `Ticket::reply`; dropping the ticket gives the request up.
-    pub(crate) fn submit(
-        self: &Arc<Self>,
-        payload: Vec<u8>,
-        flags: Flags,
-        descriptor: Option<Arc<File>>,
-        repeatable: bool,
-    ) -> Ticket {
+    pub(crate) fn submit(self: &Arc<Self>, request: Request) -> Ticket {
+        let Request { payload, flags, descriptor, repeatable, name } = request;
         let reply = Arc::new(Reply::new());
         let now = Instant::now();
         let job = Job {
@@ -95,6 +105,7 @@ impl Pool {
             descriptor,
             reply: reply.clone(),
             repeatable,
+            name,
             retried: false,
             submitted: now,
         };
@@ -103,7 +114,7 @@ impl Pool {
         if inner.stopping {
             drop(inner);
             drop(job.reply.push(Event::Failed(Failure::Stopping)));
-        } else if let Some(at) = inner.best(now) {
+        } else if let Some(at) = inner.best() {
             inner.give(at, job, now);
             drop(inner);
         } else if inner.queue.len() >= self.limits.queue {
@@ -130,7 +141,7 @@ impl Pool {
         let mut inner = self.lock();
         if let Some(link) = inner.link(number) {
             link.threads = threads;
-            link.accepting = true;
+            link.accepting = !link.leaving;
             inner.refill(number, Instant::now());
         }
     }
@@ -160,7 +171,11 @@ impl Pool {
                 continue;
             }
             let Held { mut job, answer, .. } = held;
-            if answer == Answer::Waiting && !job.retried && (!begun || job.repeatable) && !inner.stopping {
+            let again_is_safe = !begun || job.repeatable;
+            if begun {
+                tracing::error!(worker = number, request_id = job.name.as_str(), "the worker was lost while it worked on this request");
+            }
+            if answer == Answer::Waiting && !job.retried && again_is_safe && !inner.stopping {
                 job.retried = true;
                 again.push(job);
             } else {
@@ -195,12 +210,14 @@ impl Pool {
         while matches!(result, Ok(true)) {
             result = next(&mut |frame| on_frame(link, frame, descriptors, wakers, now));
         }
-        link.stalled = false;
+        link.stalled = None;
         if link.may_leave() {
             link.writer.notify_one();
         }
+        // A worker that breaks the protocol is about to go: what it were given now would have had its second chance.
+        result?;
         inner.refill(number, now);
-        result.map(|_| ())
+        Ok(())
     }
 
     /// Takes what is to be written to a worker; swaps buffers, so that neither side allocates. True when nothing will
@@ -215,6 +232,9 @@ impl Pool {
     /// The connection has consumed part of a streamed answer; the worker may send as much again.
     pub(crate) fn consumed(&self, reply: &Reply, bytes: usize) {
         let Location::Held { worker, place, id } = reply.location() else { return };
+        if bytes == 0 {
+            return;
+        }
         let mut inner = self.lock();
         let Some(link) = inner.link(worker) else { return };
         let Some(held) = link.held(place, id) else { return };
@@ -248,7 +268,7 @@ impl Pool {
             if self.is_quiet() {
                 self.clock.notified().await;
             }
-            let ahead = self.lock().links.iter().any(|link| link.surplus() > 0 || !link.accepting);
+            let ahead = self.lock().links.iter_mut().any(|link| link.surplus() > 0 || !link.accepting);
             tokio::time::sleep(if ahead { FINE } else { COARSE / 2 }).await;
             let now = Instant::now();
             self.unstick(now);
@@ -261,23 +281,29 @@ impl Pool {
         }
     }
 
-    /// Requests that were sent ahead, and whose thread is held up, go to idle workers or back to the queue.
+    /// Requests that no thread begins, because it is held up, go to idle workers or back to the queue.
     fn unstick(&self, now: Instant) {
         let mut inner = self.lock();
+        let alone = inner.links.iter().filter(|link| link.accepting).count() < 2;
         for at in 0..inner.links.len() {
             let link = &mut inner.links[at];
-            if link.unanswered == 0 {
+            link.look_again(now);
+            // With an idle thread and no other worker there is no better place than where they are.
+            if link.unanswered == 0 || (alone && link.surplus() == 0) {
                 continue;
             }
-            let jobs = link.recall_since(now.checked_sub(link.patience()).unwrap_or(now));
+            let patience = link.patience();
+            let jobs = link.recall_since(now.checked_sub(patience).unwrap_or(now));
             if jobs.is_empty() {
                 continue;
             }
             let link = &mut inner.links[at];
-            // Something runs there, or is in `close()`: its end is a frame, and the link moves again with it.
-            link.stalled = link.unanswered > 0 || link.ask_for_idle();
+            link.stalled = Some(now);
+            link.ask_for_idle();
             inner.requeue(jobs, now);
         }
+        // A thread may have come back from `close()` without a frame, or a second look be due.
+        inner.requeue(Vec::new(), now);
     }
 
     fn expire(&self, now: Instant) -> Vec<Overdue> {
@@ -306,14 +332,19 @@ impl Pool {
             return;
         }
         let mut inner = self.lock();
+        let now = Instant::now();
         match reply.location() {
             Location::Queued => inner.queue.retain(|job| !Arc::ptr_eq(&job.reply, reply)),
             Location::Held { worker, place, id } => {
                 if let Some(link) = inner.link(worker)
-                    && let Some(held) = link.held(place, id)
+                    && link.held(place, id).is_some()
                 {
-                    held.abandoned = true;
-                    link.cancel(place, id);
+                    if link.recall(place).is_some() {
+                        inner.refill(worker, now);
+                    } else if let Some(held) = link.held(place, id) {
+                        held.abandoned = true;
+                        link.cancel(place, id);
+                    }
                 }
             }
             Location::Nowhere => {}
@@ -337,7 +368,7 @@ impl Inner {
 
     /// The worker for one more request: idle first, then the one with the least before it; the first among equals, so
     /// that few stay warm when few are needed. `None` while requests wait: they come first.
-    fn best(&mut self, _now: Instant) -> Option<usize> {
+    fn best(&mut self) -> Option<usize> {
         if !self.queue.is_empty() {
             return None;
         }
@@ -379,9 +410,8 @@ impl Inner {
             && self.links[at].unanswered == 0
             && self.links[at].is_idle()
         {
-            let busiest = self.links.iter().enumerate().max_by_key(|(_, link)| link.surplus());
-            if let Some((from, link)) = busiest
-                && link.surplus() > 0
+            let surplus = self.links.iter_mut().map(Link::surplus).enumerate();
+            if let Some((from, 1..)) = surplus.max_by_key(|&(_, surplus)| surplus)
                 && from != at
                 && let Some(job) = self.links[from].recall_youngest()
             {
@@ -419,9 +449,10 @@ fn on_frame(
     let Some(held) = link.held(header.place, header.id) else {
         return Err(WireError::OutOfSequence("about a request that the worker does not hold"));
     };
-    held.answer = held.answer.on(header.kind, header.flags)?;
-    held.touched = now;
+    let answer = held.answer.on(header.kind, header.flags)?;
     let (event, service_us) = read_event(&frame, held, descriptors)?;
+    held.answer = answer;
+    held.touched = now;
     let done = held.answer == Answer::Done;
     if !held.abandoned {
         if done {
@@ -466,6 +497,8 @@ fn read_event(
             ResponseHead::decode(frame.payload)?;
             Ok((Some(Event::Interim(frame.payload.to_vec())), 0))
         }
+        // Costs no credit, so it must not cost memory.
+        Kind::Chunk if frame.payload.is_empty() => Ok((None, 0)),
         Kind::Chunk => {
             held.take_in(frame.payload.len())?;
             Ok((Some(Event::Chunk(frame.payload.to_vec())), 0))
@@ -490,8 +523,8 @@ impl Held {
     }
 }
 
-fn expire_link(link: &mut Link, timeout: Duration, now: Instant, wakers: &mut Vec<Waker>) -> Option<Overdue> {
-    let mut late = None;
+fn expire_link(link: &mut Link, timeout: Duration, now: Instant, wakers: &mut Vec<Waker>) -> Vec<Overdue> {
+    let mut late = Vec::new();
     for place in 0..link.held.len() {
         let Some(held) = &link.held[place] else { continue };
         // A worker that waits for credit waits for the client, who has a limit of its own.
@@ -500,11 +533,12 @@ fn expire_link(link: &mut Link, timeout: Duration, now: Instant, wakers: &mut Ve
             continue;
         }
         let (id, answer) = (held.id, held.answer);
-        if !link.is_begun(place as u16, id) {
-            continue;
-        }
-        link.cancel(place as u16, id);
-        if let Some(held) = &mut link.held[place] {
+        // A worker that has not even begun it is held up as a whole.
+        if let Some(job) = link.recall(place as u16) {
+            job.reply.set_location(Location::Nowhere);
+            wakers.extend(job.reply.push(Event::Failed(Failure::TimedOut)));
+            late.push(Overdue { worker: link.number, name: job.name });
+        } else if let Some(held) = &mut link.held[place] {
             held.abandoned = true;
             held.job.reply.set_location(Location::Nowhere);
             let event = match answer {
@@ -512,8 +546,9 @@ fn expire_link(link: &mut Link, timeout: Duration, now: Instant, wakers: &mut Ve
                 _ => Event::End { broken: true, service_us: 0 },
             };
             wakers.extend(held.job.reply.push(event));
+            late.push(Overdue { worker: link.number, name: held.job.name.clone() });
+            link.cancel(place as u16, id);
         }
-        late = Some(Overdue { worker: link.number });
     }
     late
 }

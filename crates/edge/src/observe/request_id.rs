@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const LONGEST: usize = 128;
 
 /// A request's name.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) enum RequestId {
     /// Made here.
     Own([u8; 32]),

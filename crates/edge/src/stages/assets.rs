@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use crate::assets::{FileBody, Outcome};
 use crate::exchange::{Answer, AnswerBody, Exchange};
 use crate::pipeline::Step;
+use crate::refusal::Refusal;
 use crate::shared::Shared;
 
 pub(crate) async fn run(shared: &Shared, exchange: &Exchange) -> Step {
@@ -17,6 +18,12 @@ pub(crate) async fn run(shared: &Shared, exchange: &Exchange) -> Step {
     let outcome =
         project.assets.respond(exchange.method(), exchange.raw_path(), &exchange.fields, SystemTime::now());
     let Outcome::Answer(file) = outcome else { return Step::Next };
+    match file.status {
+        404 => return Step::Refuse(Refusal::NotFound),
+        405 => return Step::Refuse(Refusal::MethodNotAllowed),
+        503 => return Step::Refuse(Refusal::FilesExhausted),
+        _ => {}
+    }
     let mut answer = Answer::new(file.status);
     answer.shared_fields = Some(file.fields);
     answer.length = file.content_length;

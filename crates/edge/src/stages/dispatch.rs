@@ -22,7 +22,8 @@ pub(crate) async fn run(
     incoming: &mut Incoming<'_>,
 ) -> Result<Answer, Refusal> {
     loop {
-        match ticket.reply().next().await {
+        // A client that broke the connection is not worked for; its place in the queue is free at once.
+        match incoming.unless_broken(ticket.reply()).await? {
             Event::Interim(payload) => send_interim(&payload, incoming).await?,
             Event::Head(frame) => {
                 exchange.trace = ticket.reply().trace();
@@ -75,6 +76,11 @@ fn read_head(frame: HeadFrame, ticket: Ticket) -> Result<Answer, Refusal> {
         }
         if !valid_field_name(name) || !valid_field_value(value) {
             return Err(Refusal::BadAnswer);
+        }
+        if name.eq_ignore_ascii_case(b"x-accel-redirect") || name.eq_ignore_ascii_case(b"x-sendfile") {
+            let path = String::from_utf8_lossy(value);
+            tracing::error!(%path, "the app asked for a file outside every root that it may send from");
+            return Err(Refusal::BadFileAnswer);
         }
         if name.eq_ignore_ascii_case(b"content-length") {
             said = Some(bandstand_semantics::text::parse_digits(value).ok_or(Refusal::BadAnswer)?);

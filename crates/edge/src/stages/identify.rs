@@ -18,10 +18,10 @@ pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Step {
     let Ok(path) = decode_path(exchange.raw_path()) else { return Step::Refuse(Refusal::BadPath) };
     exchange.path = path.into_owned();
     identify_client(shared, exchange);
-    strip(shared, exchange);
     if let Some(id) = exchange.fields.first("x-request-id").and_then(RequestId::given) {
         exchange.request_id = id;
     }
+    strip(shared, exchange);
     Step::Next
 }
 

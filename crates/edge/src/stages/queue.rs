@@ -6,14 +6,17 @@
 use std::time::Instant;
 
 use bandstand_semantics::Version;
+use bandstand_semantics::framing::Framing;
 use bandstand_wire::{Flags, RequestHead, Version as WireVersion};
 
-use crate::dispatch::Ticket;
+use crate::dispatch::{Request, Ticket};
 use crate::exchange::{AddressText, Body, Exchange};
 use crate::shared::Shared;
 
 pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Ticket {
     let (body_length, flags) = match &exchange.body {
+        // A body of no bytes is one: the app is told a length of 0, and none where there is no body.
+        Body::None if exchange.framing == Framing::None => (None, Flags::WHOLE),
         Body::None => (Some(0), Flags::WHOLE),
         Body::Memory(bytes) => (Some(bytes.len() as u64), Flags::WHOLE),
         Body::Spooled { length, .. } => (Some(*length), Flags::DESCRIPTOR),
@@ -33,7 +36,8 @@ pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Ticket {
     };
     let repeatable = matches!(exchange.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE");
     exchange.submitted = Some(Instant::now());
-    shared.pool.submit(payload, flags, descriptor, repeatable)
+    let request = Request { payload, flags, descriptor, repeatable, name: exchange.request_id.clone() };
+    shared.pool.submit(request)
 }
 
 fn encode(exchange: &Exchange, body_length: Option<u64>, payload: &mut Vec<u8>) {
@@ -61,7 +65,7 @@ fn encode(exchange: &Exchange, body_length: Option<u64>, payload: &mut Vec<u8>) 
         },
         https: exchange.https,
         method: exchange.method(),
-        raw_path: exchange.raw_path(),
+        raw_path: exchange.raw_path_told(),
         query: exchange.query(),
         path: &exchange.path,
         root_path: b"",

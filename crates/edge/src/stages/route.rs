@@ -18,7 +18,18 @@ pub(crate) fn run(shared: &Shared, exchange: &Exchange) -> Step {
     if is(&shared.settings.ready_path) {
         return Step::Answer(readiness(shared));
     }
+    if path == b"*" {
+        return Step::Answer(server_options());
+    }
     Step::Next
+}
+
+/// `OPTIONS *` asks about the server, not about a page of the app (RFC 9110 §9.3.7).
+fn server_options() -> Answer {
+    let mut answer = Answer::new(204);
+    answer.fields.push(b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    answer.length = None;
+    answer
 }
 
 fn readiness(shared: &Shared) -> Answer {

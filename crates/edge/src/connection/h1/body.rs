@@ -3,6 +3,7 @@
 //! Owns the limits in time (`header_timeout` for the first byte after a pause, `body_min_rate` over the whole), the
 //! `100 Continue`, and the knowledge of where the next request begins. Sizes are the stage's (`stages::receive`).
 
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bandstand_semantics::chunked::{ChunkedDecoder, Step};
@@ -10,7 +11,9 @@ use bandstand_semantics::framing::Framing;
 use bandstand_semantics::{Version, hop};
 
 use super::{BODY_READ_BYTES, Connection, ReadError};
+use crate::dispatch::{Event, Reply};
 use crate::exchange::Exchange;
+use crate::refusal::Refusal;
 
 /// A client that is slower than `body_min_rate` is given this long before it is measured.
 const GRACE: Duration = Duration::from_secs(5);
@@ -164,6 +167,17 @@ impl<'c> Incoming<'c> {
                 return;
             }
         }
+    }
+
+    /// The next event, unless the client is gone first. One that has only shut its sending side still waits.
+    pub(crate) async fn unless_broken(&mut self, reply: &Reply) -> Result<Event, Refusal> {
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(event) = reply.poll_next(context) {
+                return Poll::Ready(Ok(event));
+            }
+            self.connection.stream.poll_broken(context).map(|()| Err(Refusal::ClientGone))
+        })
+        .await
     }
 
     /// Sends `103 Early Hints`, if the client knows interim answers (RFC 9110 §15.2: HTTP/1.0 does not).

@@ -56,6 +56,12 @@ impl Connection {
             }
         };
         record.bytes_out += *sent.as_ref().unwrap_or(&0);
+        // Another number of bytes than was announced: what comes next would be taken for the rest of this answer.
+        if let Framing::Length(length) = framing
+            && sent? != length
+        {
+            return Err(Broken::Answer);
+        }
         sent?;
         Ok(if keep { Kept::Open } else { Kept::Close })
     }
@@ -112,6 +118,7 @@ impl Connection {
             framing,
             body_bytes: 0,
             most_in_memory: usize::try_from(settings.answer_buffer).unwrap_or(usize::MAX),
+            deadline: None,
         };
         let mut spool: Option<Spool> = None;
         let spool_most = settings.spool_max;
@@ -136,7 +143,7 @@ impl Connection {
             }
             let full =
                 spool.as_ref().map_or(outgoing.held >= outgoing.most_in_memory && spool_most == 0, |spool| {
-                    spool.len() >= spool_most
+                    spool.file_bytes() >= spool_most
                 });
             match self.step(&mut outgoing, (!ended && !full).then_some(ticket)).await? {
                 Moved::Written => {}
@@ -180,7 +187,6 @@ impl Connection {
     /// Waits for whichever comes first: room at the client, or an event of the worker.
     async fn step(&mut self, outgoing: &mut Outgoing, ticket: Option<&Ticket>) -> Result<Moved, Broken> {
         let limit = self.shared.settings.send_timeout;
-        let mut deadline = None;
         let Self { stream, timer, .. } = self;
         std::future::poll_fn(|context| {
             if let Some(front) = outgoing.memory.front() {
@@ -191,7 +197,7 @@ impl Connection {
                     }
                     Poll::Ready(_) => return Poll::Ready(Err(Broken::Client)),
                     Poll::Pending => {
-                        let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+                        let deadline = *outgoing.deadline.get_or_insert_with(|| Instant::now() + limit);
                         if timer.poll(context, deadline).is_ready() {
                             return Poll::Ready(Err(Broken::Client));
                         }
@@ -225,6 +231,8 @@ struct Outgoing {
     /// Bytes of the body so far, framing not counted.
     body_bytes: u64,
     most_in_memory: usize,
+    /// Until when the client must take something; what the worker sends meanwhile gives it no more time.
+    deadline: Option<Instant>,
 }
 
 impl Outgoing {
@@ -275,6 +283,7 @@ impl Outgoing {
 
     fn advance(&mut self, n: usize) {
         self.at += n;
+        self.deadline = None;
         self.held = self.held.saturating_sub(n);
         if self.memory.front().is_some_and(|front| self.at >= front.len()) {
             self.memory.pop_front();
