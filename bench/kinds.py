@@ -1,0 +1,149 @@
+"""The kinds of measurement: each takes a running server and gives one sample, a flat dictionary of numbers.
+
+Load on one side (`measure.wrk`, `clients`), the kernel's account of the server on the other (`measure`). A sample may
+carry one text, `detail`. Requests that went wrong are in `errors`, and the report marks every sample that has any.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import clients
+import measure
+from scenarios import Scenario
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server that is ready: its address, the processes that were started, and how long to load it."""
+
+    scenario: Scenario
+    port: int
+    roots: list[int]
+    seconds: float
+    scratch: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.scenario.path}"
+
+    def pids(self) -> list[int]:
+        return measure.tree(self.roots)
+
+
+def load(target: Target) -> dict:
+    """Saturation by wrk."""
+    warm_up(target)
+    before = measure.cpu_ns(target.pids())
+    sample = measure.wrk(target.url, target.scenario.connections, target.seconds)
+    return with_costs(target, sample, before)
+
+
+def download(target: Target) -> dict:
+    """Saturation by a client that only counts the bytes."""
+    scenario = target.scenario
+    clients.download(target.port, scenario.path, scenario.length, scenario.connections, 1)
+    before = measure.cpu_ns(target.pids())
+    sample = clients.download(target.port, scenario.path, scenario.length, scenario.connections, target.seconds)
+    return with_costs(target, sample, before)
+
+
+def idle(target: Target) -> dict:
+    """Memory of connections that wait: PSS with and without them."""
+    # Code pages and allocator pools come in with the first requests, not with the connections.
+    for sock in clients.open_connections(target.port, target.scenario.path, 300):
+        sock.close()
+    measure.settle(target.roots)
+    before = measure.pss_bytes(target.pids())
+    sockets = clients.open_connections(target.port, target.scenario.path, target.scenario.connections)
+    time.sleep(2)
+    after = measure.pss_bytes(target.pids())
+    kept = clients.still_open(sockets)
+    for sock in sockets:
+        sock.close()
+    return {
+        "requests": len(sockets), "kept": kept, "errors": len(sockets) - kept,
+        "pss_before_mb": before / 1e6, "pss_mb": after / 1e6, "kib_each": (after - before) / len(sockets) / 1024,
+    }
+
+
+def slow(target: Target) -> dict:
+    """Saturation by wrk, beside slow clients."""
+    warm_up(target)
+    with clients.slow_clients(target.port, target.scenario.slow):
+        before = measure.cpu_ns(target.pids())
+        sample = measure.wrk(target.url, target.scenario.connections, target.seconds)
+        return with_costs(target, sample, before)
+
+
+def stall(target: Target) -> dict:
+    """Fast requests during a long one."""
+    return clients.fast_during_long(target.port, "/reports/slow/?seconds=6", target.scenario.path)
+
+
+def rate(target: Target) -> dict:
+    """CPU time at a steady rate, far from saturation."""
+    scenario = target.scenario
+    sockets = clients.open_connections(target.port, scenario.path, scenario.connections)
+    measure.settle(target.roots)
+    before = measure.cpu_ns(target.pids())
+    sample = clients.paced(target.port, scenario.path, sockets, scenario.rate, target.seconds)
+    return with_costs(target, sample, before)
+
+
+def calls(target: Target) -> dict:
+    """System calls and wake-ups of each side at saturation; then, apart, the names of the calls."""
+    warm_up(target)
+    sides = measure.sides(target.pids())
+    counters = {side: measure.CallCounter(pids) for side, pids in sides.items()}
+    time.sleep(0.5)
+    asleep = {side: measure.wakeups(pids) for side, pids in sides.items()}
+    sample = measure.wrk(target.url, target.scenario.connections, target.seconds)
+    requests = max(sample["requests"], 1)
+    for side, pids in sides.items():
+        sample[f"wakeups_{side}"] = (measure.wakeups(pids) - asleep[side]) / requests
+    for side, counter in counters.items():
+        count = counter.stop()
+        sample[f"calls_{side}"] = None if count is None else count / requests
+    sample["detail"] = "; ".join(f"{side}: {text}" for side, text in call_names(target, sides).items())
+    return sample
+
+
+def call_names(target: Target, sides: dict[str, list[int]]) -> dict[str, str]:
+    traces = {side: measure.CallNames(pids, target.scratch, side) for side, pids in sides.items()}
+    time.sleep(0.5)
+    requests = max(measure.wrk(target.url, target.scenario.connections, 2)["requests"], 1)
+    return {
+        side: ", ".join(f"{name} {count / requests:.2f}" for name, count in trace.stop().most_common(6))
+        for side, trace in traces.items()
+    }
+
+
+def warm_up(target: Target) -> None:
+    measure.wrk(target.url, target.scenario.connections, 1)
+
+
+def with_costs(target: Target, sample: dict, cpu_before: int) -> dict:
+    pids = target.pids()
+    spent = measure.cpu_ns(pids) - cpu_before
+    sample["cpu_us"] = spent / 1e3 / sample["requests"] if sample["requests"] else None
+    sample["pss_mb"] = measure.pss_bytes(pids) / 1e6
+    return sample
+
+
+def bare(python: Path, script: Path, folder: Path, env: dict[str, str], scenario: Scenario, seconds: float) -> dict:
+    """The application called in a loop by the peers' Python, with no server."""
+    answer = subprocess.run(
+        [str(python), str(script), scenario.app, scenario.path, "--seconds", str(seconds)],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=seconds + 60,
+    )
+    if answer.returncode:
+        raise RuntimeError(answer.stderr.strip()[-400:])
+    return json.loads(answer.stdout)
+
+
+KINDS = {"load": load, "download": download, "idle": idle, "slow": slow, "stall": stall, "rate": rate, "calls": calls}

