@@ -233,12 +233,22 @@ class Server:
 
 
 def alive(pid: int) -> bool:
-    """True while the process runs; a zombie does not."""
+    """True while any thread of the process runs; a zombie does not.
+
+    A killed process shows its first thread as a zombie while others still hold its files.
+    """
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        stats = [task / "stat" for task in Path(f"/proc/{pid}/task").iterdir()]
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state not in "ZX"
+    return any(map(_runs, stats))
+
+
+def _runs(stat: Path) -> bool:
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _children(pid: int) -> list[int]:
