@@ -182,7 +182,7 @@ fn obey(shared: &Shared, fleet: &Fleet, command: Command) {
     }
 }
 
-fn share(settings: &Settings, access_log: Option<AccessLog>) -> Shared {
+pub(crate) fn share(settings: &Settings, access_log: Option<AccessLog>) -> Shared {
     let peers = &settings.trusted_proxies;
     let networks = peers.networks.iter().map(|network| (network.address, network.prefix));
     let trusted = TrustedProxies::from_networks(networks, peers.unix);

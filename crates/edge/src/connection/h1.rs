@@ -12,6 +12,8 @@
 
 mod body;
 mod send;
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::io::IoSlice;
 use std::sync::Arc;

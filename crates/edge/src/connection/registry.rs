@@ -178,3 +178,36 @@ impl Handle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::h1::tests::shared;
+
+    #[test]
+    fn many_newcomers_at_once_are_paid_for_by_as_many_at_rest() {
+        let shared = shared(|settings| settings.max_connections = 3.try_into().unwrap());
+        let first: Vec<_> = (0..3).map(|_| enter(&shared, None).unwrap()).collect();
+        first[1].busy();
+        let second: Vec<_> = (0..2).map(|_| enter(&shared, None).unwrap()).collect();
+        let told = |place: &&Place| place.handle.close.load(Ordering::Relaxed);
+        assert_eq!(first.iter().chain(&second).filter(told).count(), 2);
+        assert!(!told(&&first[1]), "one that works stays");
+        first.iter().chain(&second).for_each(Place::busy);
+        assert_eq!(enter(&shared, None).err(), Some(Full::All), "those that work stay");
+        drop(first);
+        assert!(enter(&shared, None).is_ok());
+    }
+
+    #[test]
+    fn an_address_has_its_share() {
+        let shared = shared(|settings| settings.max_connections_per_ip = 1.try_into().ok());
+        let one = counted_address("2001:db8::1".parse().unwrap());
+        let same = counted_address("2001:db8::2".parse().unwrap());
+        let place = enter(&shared, Some(one)).unwrap();
+        assert_eq!(enter(&shared, Some(same)).err(), Some(Full::Address));
+        assert!(enter(&shared, None).is_ok(), "proxies and loopback are not counted");
+        drop(place);
+        assert!(enter(&shared, Some(same)).is_ok());
+    }
+}

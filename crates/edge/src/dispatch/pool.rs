@@ -559,6 +559,12 @@ impl Ticket {
         &self.reply
     }
 
+    /// For stories in which the test is the worker.
+    #[cfg(test)]
+    pub(crate) fn share_reply(&self) -> Arc<Reply> {
+        self.reply.clone()
+    }
+
     /// Part of a streamed answer has left.
     pub(crate) fn consumed(&self, bytes: usize) {
         self.pool.consumed(&self.reply, bytes);

@@ -124,11 +124,6 @@ impl Reply {
         Poll::Pending
     }
 
-    /// The next event. Safe to drop: no event is lost.
-    pub(crate) async fn next(&self) -> Event {
-        std::future::poll_fn(|context| self.poll_next(context)).await
-    }
-
     pub(crate) fn location(&self) -> Location {
         self.lock().location
     }
