@@ -39,7 +39,7 @@ def main():
     gc.freeze()
     try:
         _worker.serve(app, channel, board, threads, multiprocess, project)
-    except RuntimeError as error:
+    except Exception as error:
         print(f"bandstand: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
@@ -95,7 +95,8 @@ def evaluate(module, node, expression):
 
 
 def load_django():
-    import django
+    import django.conf
+
     django.setup()
     dotted = getattr(django.conf.settings, "WSGI_APPLICATION", None)
     return load_target(":".join(dotted.rsplit(".", 1)) if dotted else "django.core.wsgi:get_wsgi_application()")

@@ -1,0 +1,144 @@
+//! One request through a WSGI app (PEP 3333).
+//!
+//! Owns the order of things: environ, call, body, `close()`, place free. The parts are in the files beside this one.
+//! Invariant: `close()` is called exactly once on whatever the app returned, and the place is freed after it, whatever
+//! went wrong before.
+
+mod body;
+mod environ;
+mod file;
+mod head;
+mod input;
+pub(crate) mod report;
+mod response;
+
+use std::sync::Arc;
+
+use bandstand_wire::{Flags, RequestHead, Version, WireError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+pub(crate) use environ::{Facts, Template};
+pub(crate) use file::FileWrapper;
+pub(crate) use input::Input;
+
+use crate::board::Board;
+use crate::channel::{Channel, Request};
+use crate::exchange::Exchange;
+use response::{Answer, StartResponse};
+
+/// Takes a request and answers it.
+///
+/// # Errors
+/// The request's frame is malformed, which is the edge's fault and ends the channel.
+pub(crate) fn answer(
+    py: Python<'_>,
+    app: &Bound<'_, PyAny>,
+    template: &mut Template,
+    channel: &Arc<Channel>,
+    board: Board,
+    request: Request,
+) -> Result<(), WireError> {
+    // Checked before it is taken: with a malformed head nothing can be answered.
+    let (head, fields, inline) = RequestHead::decode(&request.payload)?;
+    let Some(exchange) = Exchange::begin(channel, board, request.header) else { return Ok(()) };
+    let environ = template.environ(py, &head, fields);
+    let brief = Brief {
+        is_head: head.method == b"HEAD",
+        takes_interim: head.version != Version::Http10,
+        body_length: head.body_length.unwrap_or(0),
+        body_start: request.payload.len() - inline.len(),
+    };
+    match environ.and_then(|environ| prepare(environ, exchange, request, brief)) {
+        Ok((environ, start)) => {
+            let outcome = call(app, &environ, &start);
+            conclude(py, &environ, &start, outcome);
+        }
+        // Only without memory: everything that can be wrong with a request has been checked.
+        Err(error) => report::exception(py, None, "while a request was prepared", &error),
+    }
+    Ok(())
+}
+
+/// What is needed of a head when its bytes have become the input.
+struct Brief {
+    is_head: bool,
+    takes_interim: bool,
+    body_length: u64,
+    body_start: usize,
+}
+
+type Prepared<'py> = (Bound<'py, PyDict>, Bound<'py, StartResponse>);
+
+/// Completes the environ with what belongs to this exchange alone.
+fn prepare(
+    environ: Bound<'_, PyDict>,
+    exchange: Exchange,
+    request: Request,
+    brief: Brief,
+) -> PyResult<Prepared<'_>> {
+    let py = environ.py();
+    let input = match request.body {
+        Some(file) => Some(Input::file(file, brief.body_length)),
+        None if request.header.flags.has(Flags::STREAM) => Some(Input::stream(&exchange)),
+        None if brief.body_start == request.payload.len() => None,
+        None => Some(Input::memory(request.payload, brief.body_start)),
+    };
+    if let Some(input) = input {
+        environ.set_item(intern!(py, "wsgi.input"), Bound::new(py, input)?)?;
+    }
+    let answer = Answer::new(exchange, brief.is_head, brief.takes_interim);
+    let start = Bound::new(py, StartResponse { answer })?;
+    environ.set_item(intern!(py, "wsgi.early_hints"), start.getattr(intern!(py, "early_hints"))?)?;
+    Ok((environ, start))
+}
+
+/// Calls the app and sends what it returns; `close()` is called here and only here.
+fn call(
+    app: &Bound<'_, PyAny>,
+    environ: &Bound<'_, PyDict>,
+    start: &Bound<'_, StartResponse>,
+) -> PyResult<()> {
+    let py = app.py();
+    let iterable = app.call1((environ, start))?;
+    let sent = body::send(start, &iterable);
+    if iterable.is_exact_instance_of::<PyList>() || iterable.is_exact_instance_of::<PyTuple>() {
+        return sent;
+    }
+    let close = iterable.getattr_opt(intern!(py, "close"));
+    let Ok(Some(close)) = close else { return sent };
+    if let Err(error) = &sent {
+        report::exception(py, Some(environ), "in the app", error);
+    }
+    if let Ok(mut start) = start.try_borrow_mut() {
+        if sent.is_err() {
+            start.answer.fail(py);
+        }
+        start.answer.hurry(py);
+    }
+    if let Err(error) = close.call0() {
+        report::exception(py, Some(environ), "in close() of the app's answer", &error);
+    }
+    Ok(())
+}
+
+fn conclude(
+    py: Python<'_>,
+    environ: &Bound<'_, PyDict>,
+    start: &Bound<'_, StartResponse>,
+    outcome: PyResult<()>,
+) {
+    if let Err(error) = &outcome {
+        report::exception(py, Some(environ), "in the app", error);
+    }
+    // Borrowed only by a thread of the app that writes past the end of its own request; it keeps the place.
+    let Ok(mut start) = start.try_borrow_mut() else { return };
+    if outcome.is_err() {
+        start.answer.fail(py);
+    }
+    if let Some(fault) = start.answer.take_fault() {
+        report::fault(py, environ, fault);
+    }
+    start.answer.finish(py);
+}
