@@ -200,7 +200,9 @@ fn take_target<'a>(method: &[u8], target: &'a [u8]) -> Result<(Option<&'a [u8]>,
             let empty_query = resource.query.is_empty() && target.get(raw_path.1) == Some(&b'?');
             Ok((resource.authority, TargetParts { raw_path, query, empty_query }))
         }
-        Ok(Target::Asterisk) => Ok((None, TargetParts { raw_path: (0, 1), query: (0, 0), empty_query: false })),
+        Ok(Target::Asterisk) => {
+            Ok((None, TargetParts { raw_path: (0, 1), query: (0, 0), empty_query: false }))
+        }
         Ok(Target::Authority(_)) => Err(Refusal::UnsupportedMethod),
         Err(TargetError::Empty | TargetError::ForbiddenByte) => Err(Refusal::MalformedRequest),
         Err(_) => Err(Refusal::BadTarget),

@@ -79,6 +79,14 @@ impl Stream {
         }
     }
 
+    /// Makes the end of the connection one that nobody takes for the end of an answer: a reset instead of a FIN.
+    pub(crate) fn reset_on_close(&self) {
+        if let Self::Tcp(stream) = self {
+            // If it fails the connection ends with a FIN, as it would have without us.
+            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+
     /// Ends our side; the client still may send.
     pub(crate) fn shut_down_writing(&self) {
         // The other end may be gone already, which is what we are about to find out anyway.

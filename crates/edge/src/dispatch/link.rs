@@ -17,8 +17,9 @@ use tokio::sync::Notify;
 use super::pool::Job;
 
 /// Work that may lie ahead of a busy worker. A gap between two requests costs a wake-up of worker and edge, some tens of
-/// microseconds; beyond a few of these, waiting in the common queue is better for everybody.
-const AHEAD: Duration = Duration::from_micros(150);
+/// microseconds on a virtual machine; this is a few dozen of them, and short against what anybody notices. Beyond it,
+/// waiting in the common queue is better for everybody. `docs/decisions/0003-dispatch.md` has the measurement.
+const AHEAD: Duration = Duration::from_millis(1);
 /// Most requests ahead of a worker.
 const AHEAD_MOST: usize = 64;
 /// Bytes on their way to a worker that does not read them; past it, it is given nothing.
@@ -40,6 +41,8 @@ pub(crate) struct Held {
     pub(crate) touched: Instant,
     /// Bytes of the answer sent to the connection and not yet granted again.
     pub(crate) unconsumed: usize,
+    /// Interim answers so far.
+    pub(crate) interims: u8,
     /// Its connection has left, or was told that the time is over.
     pub(crate) abandoned: bool,
 }
@@ -165,8 +168,15 @@ impl Link {
         job.reply.assigned(self.number, place, id, now);
         self.order.push_back(place);
         self.unanswered += 1;
-        self.held[usize::from(place)] =
-            Some(Held { id, job, answer: Answer::Waiting, touched: now, unconsumed: 0, abandoned: false });
+        self.held[usize::from(place)] = Some(Held {
+            id,
+            job,
+            answer: Answer::Waiting,
+            touched: now,
+            unconsumed: 0,
+            interims: 0,
+            abandoned: false,
+        });
         self.writer.notify_one();
         Ok(())
     }

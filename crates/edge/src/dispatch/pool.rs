@@ -22,6 +22,9 @@ use super::link::{Held, Link, Outbox};
 use super::reply::{Event, Failure, HeadFrame, Location, Reply};
 use crate::observe::request_id::RequestId;
 
+/// Interim answers (103) that one request may have.
+const INTERIMS_MOST: u8 = 16;
+
 /// Bounds of a pool.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -173,7 +176,11 @@ impl Pool {
             let Held { mut job, answer, .. } = held;
             let again_is_safe = !begun || job.repeatable;
             if begun {
-                tracing::error!(worker = number, request_id = job.name.as_str(), "the worker was lost while it worked on this request");
+                tracing::error!(
+                    worker = number,
+                    request_id = job.name.as_str(),
+                    "the worker was lost while it worked on this request"
+                );
             }
             if answer == Answer::Waiting && !job.retried && again_is_safe && !inner.stopping {
                 job.retried = true;
@@ -495,6 +502,11 @@ fn read_event(
         }
         Kind::Interim => {
             ResponseHead::decode(frame.payload)?;
+            // They have no credit, so their number is what bounds them.
+            held.interims += 1;
+            if held.interims > INTERIMS_MOST {
+                return Err(WireError::OutOfSequence("more interim answers than anybody has a use for"));
+            }
             Ok((Some(Event::Interim(frame.payload.to_vec())), 0))
         }
         // Costs no credit, so it must not cost memory.

@@ -143,7 +143,9 @@ impl<'a> Record<'a> {
         optional(&mut line, "app_ms", self.trace.service_us.map(|us| format!("{:.3}", f64::from(us) / 1e3)));
         optional(&mut line, "worker", self.trace.worker.map(|number| number.to_string()));
         // One generation and no cache yet: the keys are there for those who read the log.
-        for (name, value) in [("generation", Some("1".to_owned())), ("route", None), ("cache", None), ("tls", None)] {
+        for (name, value) in
+            [("generation", Some("1".to_owned())), ("route", None), ("cache", None), ("tls", None)]
+        {
             optional(&mut line, name, value);
         }
         optional(&mut line, "refusal", self.refusal.map(|name| format!("\"{name}\"")));

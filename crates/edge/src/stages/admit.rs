@@ -18,7 +18,11 @@ pub(crate) async fn run(shared: &Shared, exchange: &Exchange) -> Step {
     }
     let project = match shared.project.get() {
         Some(project) => project,
-        None => shared.project().await,
+        // The app is still booting: a place in the line, and no longer a wait than in any other.
+        None => match tokio::time::timeout(shared.settings.queue_timeout, shared.project()).await {
+            Ok(project) => project,
+            Err(_) => return Step::Refuse(Refusal::QueueTimeout),
+        },
     };
     if let Some(hosts) = &project.hosts
         && !is_served(exchange.host.name(), hosts)

@@ -94,8 +94,13 @@ fn read_head(frame: HeadFrame, ticket: Ticket) -> Result<Answer, Refusal> {
     answer.body = match descriptor {
         Some(descriptor) => {
             let length = length.ok_or(Refusal::BadAnswer)?;
+            let file = File::from(descriptor);
+            // A pipe or a device would block, or never end.
+            if !file.metadata().is_ok_and(|found| found.is_file()) {
+                return Err(Refusal::BadAnswer);
+            }
             answer.length = Some(length);
-            AnswerBody::File { file: Arc::new(File::from(descriptor)), offset, length }
+            AnswerBody::File { file: Arc::new(file), offset, length }
         }
         None if whole => {
             let length = (payload.len() - body_at) as u64;

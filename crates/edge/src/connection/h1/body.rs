@@ -19,6 +19,7 @@ use crate::refusal::Refusal;
 const GRACE: Duration = Duration::from_secs(5);
 /// An unread body up to this size is read and thrown away to keep the connection; past it, closing is cheaper.
 const DRAIN_BYTES: u64 = 64 * 1024;
+const DRAIN_TIME: Duration = Duration::from_millis(100);
 
 /// A body that is still with the client, in whole or in part.
 pub(crate) struct Incoming<'c> {
@@ -160,6 +161,12 @@ impl<'c> Incoming<'c> {
         if self.expects_continue {
             return; // whether the client will send it is not known
         }
+        // What does not come at once is not waited for: the answer is ready.
+        let _ = tokio::time::timeout(DRAIN_TIME, self.throw_away()).await;
+    }
+
+    /// Safe to drop: what was read is thrown away, what was not is still there.
+    async fn throw_away(&mut self) {
         let mut thrown = Vec::new();
         while let State::Length(..=DRAIN_BYTES) | State::Chunked(_) = self.state {
             thrown.clear();

@@ -55,6 +55,9 @@ impl Connection {
                 result
             }
         };
+        if sent == Err(Broken::Answer) && framing == Framing::Close {
+            self.stream.reset_on_close();
+        }
         record.bytes_out += *sent.as_ref().unwrap_or(&0);
         // Another number of bytes than was announced: what comes next would be taken for the rest of this answer.
         if let Framing::Length(length) = framing
