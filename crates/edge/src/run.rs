@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::assets::{HashedNames, Manifest, Root, RootKind};
 use crate::connection::registry::Registry;
-use crate::dispatch::{Limits, Notice, Pool, run_channel};
+use crate::dispatch::{Limits, Notice, Pace, Pool, run_channel};
 use crate::listener::{Listener, bind_all};
 use crate::observe::{logging, record::AccessLog};
 use crate::shared::{DateClock, Phase, Project, Shared};
@@ -78,8 +78,9 @@ pub fn serve(run: Run) -> Result<(), ServeError> {
     bandstand_supervisor::drop_privileges(settings.user.as_deref(), settings.group.as_deref())
         .map_err(|error| ServeError::new(error.to_string()))?;
     raise_descriptor_limit();
-    let runtime = runtime(&settings).map_err(cannot("cannot start the runtime"))?;
-    let result = runtime.block_on(serve_until_stopped(run, settings, access_log, listeners));
+    let pace = Pace::default();
+    let runtime = runtime(&settings, &pace).map_err(cannot("cannot start the runtime"))?;
+    let result = runtime.block_on(serve_until_stopped(run, settings, access_log, listeners, pace));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(pid_file);
     logging::flush();
@@ -87,9 +88,15 @@ pub fn serve(run: Run) -> Result<(), ServeError> {
 }
 
 /// One thread has no locks to contend for and no core to take from the workers; `edge_threads` asks for more.
-fn runtime(settings: &Settings) -> std::io::Result<tokio::runtime::Runtime> {
+fn runtime(settings: &Settings, pace: &Pace) -> std::io::Result<tokio::runtime::Runtime> {
     match settings.edge_threads.map_or(1, std::num::NonZeroUsize::get) {
-        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        1 => {
+            let pace = pace.clone();
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .on_thread_park(move || pace.rest())
+                .build()
+        }
         threads => tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("bandstand-edge")
@@ -111,10 +118,12 @@ async fn serve_until_stopped(
     settings: Settings,
     access_log: Option<AccessLog>,
     listeners: Vec<Listener>,
+    pace: Pace,
 ) -> Result<(), ServeError> {
     let mut commands = bandstand_supervisor::listen()
         .map_err(|error| ServeError::new(format!("cannot listen to signals: {error}")))?;
     let shared = Arc::new(share(&settings, access_log));
+    pace.follow(&shared.pool);
     let (fleet, events) =
         Fleet::start(plan(&run, &settings)).map_err(|error| ServeError::new(error.to_string()))?;
     let urls: Vec<String> = listeners.iter().map(Listener::url).collect();

@@ -142,6 +142,12 @@ impl Link {
         ((AHEAD.as_micros() as f32 / self.service_us.max(1.0)) as usize).min(AHEAD_MOST)
     }
 
+    /// How long the worker has work without hearing from us, as far as its past tells. Zero where none is accepted.
+    pub(crate) fn lead(&self) -> Duration {
+        let ahead = self.unanswered.saturating_sub(self.threads) / self.threads.max(1);
+        Duration::from_micros((ahead as f32 * self.service_us) as u64)
+    }
+
     /// Requests sent ahead of the threads.
     pub(crate) fn surplus(&mut self) -> usize {
         if self.unanswered == 0 { 0 } else { self.busy().saturating_sub(self.threads) }

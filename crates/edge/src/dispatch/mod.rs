@@ -6,11 +6,13 @@
 
 mod channel;
 mod link;
+mod pace;
 pub(crate) mod pool;
 pub(crate) mod reply;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use channel::{Notice, run_channel};
+pub(crate) use pace::Pace;
 pub(crate) use pool::{Limits, Pool, Request, Ticket};
 pub(crate) use reply::{Event, Failure, HeadFrame, Reply};

@@ -255,6 +255,13 @@ impl Pool {
         self.lock().links.iter().filter(|link| link.accepting).count()
     }
 
+    /// How long all workers together can do without us: the least lead of any. Zero when one may become idle sooner.
+    pub(crate) fn lead(&self) -> Duration {
+        let inner = self.lock();
+        let accepting = inner.links.iter().filter(|link| link.accepting);
+        accepting.map(Link::lead).min().unwrap_or_default()
+    }
+
     /// No new requests; queued ones still run.
     pub(crate) fn stop(&self) {
         self.lock().stopping = true;
