@@ -35,7 +35,9 @@ impl Decoder {
                 self.buffer.truncate(READ_BYTES);
                 self.buffer.shrink_to_fit();
             }
-        } else if self.buffer.len() - self.end < READ_BYTES / 4 || self.wanted() > self.buffer.len() - self.start {
+        } else if self.buffer.len() - self.end < READ_BYTES / 4
+            || self.wanted() > self.buffer.len() - self.start
+        {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;

@@ -64,11 +64,7 @@ pub struct RequestHead<'a> {
 
 impl<'a> RequestHead<'a> {
     /// Appends head and fields to a payload. Strings over 64 KiB are a mistake of the caller (limits come before).
-    pub fn encode<'f>(
-        &self,
-        fields: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>,
-        out: &mut Vec<u8>,
-    ) {
+    pub fn encode<'f>(&self, fields: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>, out: &mut Vec<u8>) {
         out.extend_from_slice(&[self.version as u8, u8::from(self.https)]);
         out.extend_from_slice(&self.client_port.to_le_bytes());
         out.extend_from_slice(&self.server_port.to_le_bytes());
@@ -93,8 +89,7 @@ impl<'a> RequestHead<'a> {
     /// `Malformed` when a length points past the payload.
     pub fn decode(payload: &'a [u8]) -> Result<(Self, FieldsView<'a>, &'a [u8]), WireError> {
         let mut cursor = Cursor(payload);
-        let version =
-            Version::from_byte(cursor.u8()?).ok_or(WireError::Malformed("unknown HTTP version"))?;
+        let version = Version::from_byte(cursor.u8()?).ok_or(WireError::Malformed("unknown HTTP version"))?;
         let https = cursor.u8()? != 0;
         let client_port = cursor.u16()?;
         let server_port = cursor.u16()?;
@@ -135,11 +130,7 @@ pub struct ResponseHead<'a> {
 
 impl<'a> ResponseHead<'a> {
     /// Appends head and fields to a payload.
-    pub fn encode<'f>(
-        &self,
-        fields: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>,
-        out: &mut Vec<u8>,
-    ) {
+    pub fn encode<'f>(&self, fields: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.status.to_le_bytes());
         out.extend_from_slice(&self.service_us.to_le_bytes());
         out.extend_from_slice(&self.body_length.unwrap_or(UNKNOWN).to_le_bytes());
@@ -342,13 +333,19 @@ mod tests {
         request().encode(FIELDS.into_iter(), &mut payload);
         payload.extend_from_slice(b"hello");
         let (head, fields, body) = RequestHead::decode(&payload).unwrap();
-        assert_eq!((head, fields.iter().collect::<Vec<_>>(), body), (request(), FIELDS.to_vec(), &b"hello"[..]));
+        assert_eq!(
+            (head, fields.iter().collect::<Vec<_>>(), body),
+            (request(), FIELDS.to_vec(), &b"hello"[..])
+        );
 
         let mut payload = Vec::new();
         response().encode(FIELDS.into_iter(), &mut payload);
         payload.extend_from_slice(b"world");
         let (head, fields, body) = ResponseHead::decode(&payload).unwrap();
-        assert_eq!((head, fields.iter().collect::<Vec<_>>(), body), (response(), FIELDS.to_vec(), &b"world"[..]));
+        assert_eq!(
+            (head, fields.iter().collect::<Vec<_>>(), body),
+            (response(), FIELDS.to_vec(), &b"world"[..])
+        );
 
         let mut payload = Vec::new();
         Hello { threads: 4, project: b"{}" }.encode(&mut payload);

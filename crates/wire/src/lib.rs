@@ -46,7 +46,9 @@ impl std::fmt::Display for WireError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::UnknownKind(kind) => write!(f, "unknown frame kind 0x{kind:02x}"),
-            Self::TooLong(len) => write!(f, "frame of {len} bytes is over the limit of {}", limits::FRAME_MAX),
+            Self::TooLong(len) => {
+                write!(f, "frame of {len} bytes is over the limit of {}", limits::FRAME_MAX)
+            }
             Self::Malformed(what) => write!(f, "malformed frame: {what}"),
             Self::OutOfSequence(what) => write!(f, "frame out of sequence: {what}"),
             Self::Protocol { theirs } => write!(
