@@ -142,6 +142,8 @@ def explain(error):
     frames = [f for f in report.stack if f.filename not in (__file__, importlib.__file__) and "<frozen" not in f.filename]
     report.stack = traceback.StackSummary.from_list(frames)
     first = next((line for line in plain if not line.startswith(" ")), plain[-1]).splitlines()[0]
+    if not frames and len(plain) == 1:
+        return plain[0]
     return f"{first}\n\n" + "".join(report.format() if frames else plain)
 
 

@@ -305,11 +305,14 @@ async fn follow_workers(
                 }
             }
             Notice::Failed { number, traceback } => {
-                tracing::error!(
-                    worker = number,
-                    "the application could not be imported\n{}",
-                    traceback.trim_end()
-                );
+                // At the first start it is the last word of the program, and not said twice.
+                if shared.project.get().is_some() {
+                    tracing::error!(
+                        worker = number,
+                        "the application could not be imported\n{}",
+                        traceback.trim_end()
+                    );
+                }
                 fleet.boot_failed(WorkerNumber(number), traceback);
             }
             Notice::Lost { number, error } => {
