@@ -17,9 +17,9 @@ use tokio::sync::Notify;
 use super::pool::Job;
 
 /// Work that may lie ahead of a busy worker. A gap between two requests costs a wake-up of worker and edge, some tens of
-/// microseconds on a virtual machine; this is a few dozen of them, and short against what anybody notices. Beyond it,
+/// microseconds on a virtual machine; this is about a hundred of them, and short against what anybody notices. Beyond it,
 /// waiting in the common queue is better for everybody. `docs/decisions/0003-dispatch.md` has the measurement.
-const AHEAD: Duration = Duration::from_millis(1);
+const AHEAD: Duration = Duration::from_millis(3);
 /// Most requests ahead of a worker.
 const AHEAD_MOST: usize = 64;
 /// Bytes on their way to a worker that does not read them; past it, it is given nothing.
@@ -269,7 +269,9 @@ impl Link {
         if self.surplus() == 0 {
             return WAKE_MOST;
         }
-        Duration::from_micros((self.service_us as u64 * 4).clamp(2_000, 50_000))
+        // What was sent ahead waits in its worker, as it would have waited in the queue, for about `AHEAD`.
+        let least = 2 * AHEAD.as_micros() as u64;
+        Duration::from_micros((self.service_us as u64 * 4).clamp(least, 50_000))
     }
 
     /// Everything it held, when its stream has ended: `(begun, held)`. What can still be taken back was never begun; a

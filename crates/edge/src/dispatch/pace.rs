@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::pool::Pool;
 
 /// Longest rest.
-const REST: Duration = Duration::from_micros(300);
+const REST: Duration = Duration::from_micros(1000);
 
 /// The pool whose workers are looked at, once there is one.
 #[derive(Clone, Default)]
