@@ -442,14 +442,14 @@ async fn nothing_is_sent_ahead_of_slow_requests() {
     for _ in 0..80 {
         let ticket = house.get("slow");
         let got = worker.begin().await;
-        worker.answer(&got, 1000);
+        worker.answer(&got, 5000);
         whole(&ticket).await;
     }
     let _first = house.get("first");
     let _second = house.get("second");
     let got = worker.begin().await;
     assert!(worker.glance().await.is_none());
-    worker.answer(&got, 1000);
+    worker.answer(&got, 5000);
     assert_eq!(worker.begin().await.name(), "second");
 }
 
