@@ -133,7 +133,7 @@ pub const TABLE: &[Knob] = &[
     // One process a CPU: Python runs one thread at a time in each. More only adds memory and switches.
     row(Group::Workers, "workers", count(1, 512, Word::Auto), "auto", "Worker processes; `auto` is one a CPU of the quota this process has.").short('w').platform("WEB_CONCURRENCY"),
     // Enough that a few slow pages (a report, a remote call) leave places free; each thread may hold a database connection.
-    row(Group::Workers, "threads", count(1, 256, Word::None), "4", "Python threads in each worker: workers × threads requests run at once."),
+    row(Group::Workers, "threads", count(1, 256, Word::None), "2", "Python threads in each worker: workers × threads requests run at once."),
     row(Group::Workers, "edge_threads", count(1, 256, Word::Auto), "auto", "Threads of the edge, which speaks HTTP and runs no Python; `auto` is the measured choice for this machine."),
     row(Group::Workers, "timeout", duration(1, 24 * HOUR, Word::Off), "30s", "Longest time one request may spend in the application before its client gets 504.").short('t'),
     // Imports of large projects take minutes on cold disks, and a limit here turns a slow start into a failed one.

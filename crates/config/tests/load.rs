@@ -14,7 +14,7 @@ fn defaults_alone_fill_every_field() {
     let loaded = Site::new("defaults").load().unwrap();
     let s = &loaded.settings;
     assert_eq!(s.bind, [Bind::Tcp { host: "127.0.0.1".into(), port: 8000 }]);
-    assert_eq!((s.workers.get(), s.threads.get(), s.edge_threads), (3, 4, None));
+    assert_eq!((s.workers.get(), s.threads.get(), s.edge_threads), (3, 2, None));
     assert_eq!((s.timeout, s.boot_timeout), (Some(Duration::from_secs(30)), None));
     assert_eq!((s.max_body, s.max_header_bytes, s.max_headers), (20_000_000, 16_384, 100));
     assert_eq!((s.body_min_rate, s.static_files.clone(), s.umask), (Some(500), None, None));
