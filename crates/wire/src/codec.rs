@@ -162,7 +162,7 @@ mod tests {
         for (name, head, error) in [
             ("kind", [0, 0, 0, 0, 0x7f, 0, 0, 0], WireError::UnknownKind(0x7f)),
             ("length", [1, 0, 16, 0, 1, 0, 0, 0], WireError::TooLong(limits::FRAME_MAX as u32 + 1)),
-            ("place", [0, 0, 0, 0, 1, 0, 0, 1], WireError::Malformed("place past the board")),
+            ("place", [0, 0, 0, 0, 1, 0, 0, 0x40], WireError::Malformed("place past the board")),
         ] {
             let mut decoder = Decoder::default();
             decoder.space()[..8].copy_from_slice(&head);

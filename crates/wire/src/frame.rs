@@ -11,7 +11,7 @@
 //! ```
 
 use crate::WireError;
-use crate::limits::{FRAME_MAX, HEADER_BYTES};
+use crate::limits::{CLOSE_REASON_MAX, FRAME_MAX, HEADER_BYTES};
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $value:literal, $sender:ident;)*) => {
@@ -54,6 +54,12 @@ kinds! {
     Grant = 0x03, Edge;
     /// Finish what you hold, then leave. (The end of the stream means the same.)
     Drain = 0x04, Edge;
+    /// A WebSocket message from the client, or a piece of it: flag `TEXT`, `WHOLE` on the last piece.
+    Message = 0x05, Edge;
+    /// The WebSocket is over: code u16, then the reason in UTF-8. Nothing more comes for it.
+    Closed = 0x06, Edge;
+    /// The client of this request has left. Only on the loop's lane; threads see it on the board.
+    Cancel = 0x07, Edge;
     /// First frame of a worker: protocol version, threads, then JSON about the project.
     Hello = 0x41, Worker;
     /// Instead of the hello: the app could not be imported; payload is the traceback, UTF-8.
@@ -71,6 +77,16 @@ kinds! {
     Interim = 0x47, Worker;
     /// The app wants (more of) a streamed request body: payload u32, bytes of credit.
     Want = 0x48, Worker;
+    /// This exchange is on the loop from now on: what concerns it comes over the loop's lane, and its thread is free.
+    Moved = 0x49, Worker;
+    /// The app accepts the WebSocket: a response head with status 101 and the app's fields.
+    Accept = 0x4a, Worker;
+    /// A WebSocket message to the client, or a piece of it: flag `TEXT`, `WHOLE` on the last piece. Costs credit.
+    Send = 0x4b, Worker;
+    /// The app closes the WebSocket: code u16, then the reason in UTF-8. The end of the exchange.
+    Close = 0x4c, Worker;
+    /// Fields after the body of a streamed answer; `End` follows.
+    Trailers = 0x4d, Worker;
 }
 
 /// Flags of a frame.
@@ -88,6 +104,10 @@ impl Flags {
     pub const STREAM: Flags = Flags(0x04);
     /// The body ended before it was complete.
     pub const BROKEN: Flags = Flags(0x08);
+    /// The request is a WebSocket handshake.
+    pub const WEBSOCKET: Flags = Flags(0x10);
+    /// The message is text; without it, binary.
+    pub const TEXT: Flags = Flags(0x20);
 
     /// Whether all of `other` are set.
     pub fn has(self, other: Flags) -> bool {
@@ -140,6 +160,14 @@ impl Header {
         Open { at }
     }
 
+    /// Appends a whole `Close` or `Closed` frame. A reason past `limits::CLOSE_REASON_MAX` is cut between characters.
+    pub fn write_close(self, code: u16, reason: &str, out: &mut Vec<u8>) {
+        let open = self.open(out);
+        out.extend_from_slice(&code.to_le_bytes());
+        out.extend_from_slice(reason[..reason.floor_char_boundary(CLOSE_REASON_MAX)].as_bytes());
+        open.finish(out);
+    }
+
     /// Appends a whole frame. The payload is at most `limits::FRAME_MAX` bytes; more is a mistake of the caller.
     pub fn write(self, payload: &[u8], out: &mut Vec<u8>) {
         let open = self.open(out);
@@ -180,5 +208,50 @@ impl Frame<'_> {
     pub fn number(&self) -> Result<u32, WireError> {
         let bytes: [u8; 4] = self.payload.try_into().map_err(|_| WireError::Malformed("not a u32"))?;
         Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// The payload of `Close` and `Closed`: code and reason (RFC 6455 §7.4).
+    ///
+    /// # Errors
+    /// `Malformed` without a code, or with a reason that is too long for a close frame or not UTF-8.
+    pub fn close(&self) -> Result<(u16, &str), WireError> {
+        let Some((code, reason)) = self.payload.split_first_chunk::<2>() else {
+            return Err(WireError::Malformed("no close code"));
+        };
+        if reason.len() > CLOSE_REASON_MAX {
+            return Err(WireError::Malformed("close reason too long"));
+        }
+        let reason =
+            std::str::from_utf8(reason).map_err(|_| WireError::Malformed("close reason not UTF-8"))?;
+        Ok((u16::from_le_bytes(*code), reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(payload: &[u8]) -> Frame<'_> {
+        Frame { header: Header { kind: Kind::Close, flags: Flags::NONE, place: 0, id: 1 }, payload }
+    }
+
+    #[test]
+    fn closes_come_back_as_they_went_with_their_reason_cut_between_characters() {
+        let long = "é".repeat(70);
+        for (code, reason, told) in
+            [(1000, "", ""), (4999, "bye", "bye"), (1011, long.as_str(), &long[..122])]
+        {
+            let mut bytes = Vec::new();
+            frame(b"").header.write_close(code, reason, &mut bytes);
+            assert_eq!(frame(&bytes[HEADER_BYTES..]).close(), Ok((code, told)));
+        }
+    }
+
+    #[test]
+    fn closes_that_are_refused() {
+        let long = [b'x'; CLOSE_REASON_MAX + 3];
+        for payload in [&b""[..], b"\xe8", b"\xe8\x03\xff", &long] {
+            assert!(frame(payload).close().is_err(), "{payload:?}");
+        }
     }
 }

@@ -161,8 +161,11 @@ impl<'a> ResponseHead<'a> {
 /// First frame of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello<'a> {
-    /// Requests it works on at the same time: `1 ≤ threads ≤ PLACES`.
+    /// Requests that its threads work on at the same time, over the channel: `0 ≤ threads ≤ PLACES`.
     pub threads: u16,
+    /// Requests that its event loop works on at the same time, over the lane: `0 ≤ tasks ≤ PLACES`; 0 where there is
+    /// no loop, then there are no WebSockets either. `threads` and `tasks` are not both 0.
+    pub tasks: u16,
     /// What it found out about the project: JSON, UTF-8.
     pub project: &'a [u8],
 }
@@ -172,25 +175,44 @@ impl<'a> Hello<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&PROTOCOL.to_le_bytes());
         out.extend_from_slice(&self.threads.to_le_bytes());
+        out.extend_from_slice(&self.tasks.to_le_bytes());
         out.extend_from_slice(self.project);
     }
 
     /// Reads the payload.
     ///
     /// # Errors
-    /// `Protocol` when the worker is of another version, `Malformed` when it is too short or names no thread.
+    /// `Protocol` when the worker is of another version, `Malformed` when it is too short or can work on nothing.
     pub fn decode(payload: &'a [u8]) -> Result<Self, WireError> {
         let mut cursor = Cursor(payload);
         let theirs = cursor.u16()?;
         if theirs != PROTOCOL {
             return Err(WireError::Protocol { theirs });
         }
-        let threads = cursor.u16()?;
-        if threads == 0 || usize::from(threads) > crate::limits::PLACES {
-            return Err(WireError::Malformed("threads out of range"));
+        let (threads, tasks) = (cursor.u16()?, cursor.u16()?);
+        if threads == 0 && tasks == 0 {
+            return Err(WireError::Malformed("neither threads nor tasks"));
         }
-        Ok(Self { threads, project: cursor.0 })
+        if usize::from(threads.max(tasks)) > crate::limits::PLACES {
+            return Err(WireError::Malformed("threads or tasks out of range"));
+        }
+        Ok(Self { threads, tasks, project: cursor.0 })
     }
+}
+
+/// Appends the payload of `Trailers`.
+pub fn encode_trailers<'f>(fields: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>, out: &mut Vec<u8>) {
+    put_fields(fields, out);
+}
+
+/// Reads the payload of `Trailers`.
+///
+/// # Errors
+/// `Malformed` when a length points past the payload, or bytes follow the last field.
+pub fn decode_trailers(payload: &[u8]) -> Result<FieldsView<'_>, WireError> {
+    let mut cursor = Cursor(payload);
+    let fields = cursor.fields()?;
+    if cursor.0.is_empty() { Ok(fields) } else { Err(WireError::Malformed("bytes after the last trailer")) }
 }
 
 /// Fields of a decoded head, in order; every length has been checked.
@@ -348,8 +370,20 @@ mod tests {
         );
 
         let mut payload = Vec::new();
-        Hello { threads: 4, project: b"{}" }.encode(&mut payload);
-        assert_eq!(Hello::decode(&payload), Ok(Hello { threads: 4, project: b"{}" }));
+        Hello { threads: 4, tasks: 9, project: b"{}" }.encode(&mut payload);
+        assert_eq!(Hello::decode(&payload), Ok(Hello { threads: 4, tasks: 9, project: b"{}" }));
+    }
+
+    #[test]
+    fn trailers_come_back_as_they_went_and_nothing_follows_them() {
+        let mut payload = Vec::new();
+        encode_trailers(FIELDS.into_iter(), &mut payload);
+        assert_eq!(decode_trailers(&payload).unwrap().iter().collect::<Vec<_>>(), FIELDS.to_vec());
+        for cut in 0..payload.len() {
+            assert!(decode_trailers(&payload[..cut]).is_err(), "cut at {cut}");
+        }
+        payload.push(0);
+        assert!(decode_trailers(&payload).is_err());
     }
 
     #[test]
@@ -388,8 +422,10 @@ mod tests {
         for (payload, error) in [
             (&[][..], SHORT),
             (&[9, 0, 1, 0][..], WireError::Protocol { theirs: 9 }),
-            (&[1, 0, 0, 0][..], WireError::Malformed("threads out of range")),
-            (&[1, 0, 1, 1][..], WireError::Malformed("threads out of range")),
+            (&[2, 0, 1, 0][..], SHORT),
+            (&[2, 0, 0, 0, 0, 0][..], WireError::Malformed("neither threads nor tasks")),
+            (&[2, 0, 1, 0x40, 0, 0][..], WireError::Malformed("threads or tasks out of range")),
+            (&[2, 0, 0, 0, 1, 0x40][..], WireError::Malformed("threads or tasks out of range")),
         ] {
             assert_eq!(Hello::decode(payload), Err(error), "{payload:?}");
         }

@@ -23,8 +23,15 @@ pub const CHUNK_MAX: usize = 64 * 1024;
 /// of credit, and bounds what the edge holds in memory for one exchange.
 pub const WINDOW: usize = 256 * 1024;
 
-/// Places on a worker's board, and so the most requests that one worker holds, begun or not.
-pub const PLACES: usize = 256;
+/// Places on a worker's board, and so the most exchanges that one worker holds: requests, begun or not, and open
+/// WebSockets. A place costs a cache line of the board, touched when it is first used.
+pub const PLACES: usize = 16 * 1024;
+
+/// Largest piece of a WebSocket message in one frame: most messages are one piece, and large ones do not hold up others.
+pub const PIECE_MAX: usize = 128 * 1024;
+
+/// Largest reason of a WebSocket close: a control frame has 125 bytes, two are the code (RFC 6455 §5.5).
+pub const CLOSE_REASON_MAX: usize = 123;
 
 /// Largest number of fields in a head.
 pub const FIELDS_MAX: usize = 1024;

@@ -1,11 +1,14 @@
 //! Which frame may follow which: one enum per side of an exchange.
 //!
 //! Owns the order of frames only. The edge runs an `Answer` for each request it gave away; the worker runs a `Body`
-//! for each request whose body is streamed. A frame out of order is the sender's fault and ends the channel.
+//! for each request whose body is streamed, and for the messages of a WebSocket. A frame out of order is the sender's
+//! fault and ends the channel.
 //!
 //! ```text
-//! Answer:  Waiting ─Response─► Streaming ─End─► Done          Body:  Open ─Body(WHOLE|BROKEN)─► Closed
-//!             └──────Response(WHOLE | DESCRIPTOR)───► Done
+//! Answer:  Waiting ─Response─► Streaming ─Trailers─► Trailed     Body:  Open ─Body(WHOLE|BROKEN)─► Closed
+//!             │                    └──────End──────────┴──► Done            └─────────Closed───────────┘
+//!             ├───────────Response(WHOLE | DESCRIPTOR)────► Done
+//!             └─Accept─► Connected ────────────────Close──► Done
 //! ```
 
 use crate::WireError;
@@ -18,6 +21,10 @@ pub enum Answer {
     Waiting,
     /// The head has come, more of the body follows.
     Streaming,
+    /// The trailers have come, only the end follows.
+    Trailed,
+    /// A WebSocket that the app has accepted.
+    Connected,
     /// Nothing follows but, when asked for, `Idle`.
     Done,
 }
@@ -34,10 +41,16 @@ impl Answer {
             (Self::Waiting, Kind::Response) if ends => Ok(Self::Done),
             (Self::Waiting, Kind::Response) => Ok(Self::Streaming),
             (Self::Streaming, Kind::Chunk) => Ok(Self::Streaming),
-            (Self::Streaming, Kind::End) => Ok(Self::Done),
-            (Self::Waiting | Self::Streaming, Kind::Want) => Ok(self),
+            (Self::Streaming, Kind::Trailers) => Ok(Self::Trailed),
+            (Self::Streaming | Self::Trailed, Kind::End) => Ok(Self::Done),
+            (Self::Waiting, Kind::Accept) => Ok(Self::Connected),
+            (Self::Connected, Kind::Send) => Ok(Self::Connected),
+            (Self::Connected, Kind::Close) => Ok(Self::Done),
+            (Self::Waiting | Self::Streaming | Self::Connected, Kind::Want) => Ok(self),
+            (Self::Waiting | Self::Streaming | Self::Trailed, Kind::Moved) => Ok(self),
             (Self::Waiting, _) => Err(WireError::OutOfSequence("before the answer's head")),
-            (Self::Streaming, _) => Err(WireError::OutOfSequence("within the answer's body")),
+            (Self::Streaming | Self::Trailed, _) => Err(WireError::OutOfSequence("within the answer's body")),
+            (Self::Connected, _) => Err(WireError::OutOfSequence("within a WebSocket")),
             (Self::Done, _) => Err(WireError::OutOfSequence("after the end of the answer")),
         }
     }
@@ -72,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_order_of_an_answer() {
-        use Answer::{Done, Streaming, Waiting};
+        use Answer::{Connected, Done, Streaming, Trailed, Waiting};
         let none = Flags::NONE;
         for (state, kind, flags, next) in [
             (Waiting, Kind::Interim, none, Some(Waiting)),
@@ -89,6 +102,22 @@ mod tests {
             (Done, Kind::Chunk, none, None),
             (Done, Kind::End, none, None),
             (Waiting, Kind::Want, none, Some(Waiting)),
+            (Streaming, Kind::Trailers, none, Some(Trailed)),
+            (Trailed, Kind::Chunk, none, None),
+            (Trailed, Kind::Trailers, none, None),
+            (Trailed, Kind::End, none, Some(Done)),
+            (Waiting, Kind::Moved, none, Some(Waiting)),
+            (Streaming, Kind::Moved, none, Some(Streaming)),
+            (Connected, Kind::Moved, none, None),
+            (Waiting, Kind::Accept, none, Some(Connected)),
+            (Waiting, Kind::Send, none, None),
+            (Waiting, Kind::Close, none, None),
+            (Connected, Kind::Accept, none, None),
+            (Connected, Kind::Send, Flags::WHOLE, Some(Connected)),
+            (Connected, Kind::Want, none, Some(Connected)),
+            (Connected, Kind::Response, none, None),
+            (Connected, Kind::Close, none, Some(Done)),
+            (Streaming, Kind::Send, none, None),
         ] {
             assert_eq!(state.on(kind, flags).ok(), next, "{state:?} {kind:?} {flags:?}");
         }

@@ -81,7 +81,7 @@ mod _worker {
             let header = Header { kind: Kind::Hello, flags: Flags::NONE, place: 0, id: 0 };
             channel.append(|out| {
                 let open = header.open(out);
-                Hello { threads, project: project.as_bytes() }.encode(out);
+                Hello { threads, tasks: 0, project: project.as_bytes() }.encode(out);
                 open.finish(out);
             });
             py.detach(|| channel.flush(true));

@@ -162,7 +162,7 @@ impl Got {
 impl Worker {
     fn hello(&self, threads: u16) {
         let mut payload = Vec::new();
-        Hello { threads, project: b"{}" }.encode(&mut payload);
+        Hello { threads, tasks: 0, project: b"{}" }.encode(&mut payload);
         self.write(Header { kind: Kind::Hello, flags: Flags::NONE, place: 0, id: 0 }, &payload);
     }
 
