@@ -164,7 +164,7 @@ impl Header {
     pub fn write_close(self, code: u16, reason: &str, out: &mut Vec<u8>) {
         let open = self.open(out);
         out.extend_from_slice(&code.to_le_bytes());
-        out.extend_from_slice(reason[..reason.floor_char_boundary(CLOSE_REASON_MAX)].as_bytes());
+        out.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(CLOSE_REASON_MAX)]);
         open.finish(out);
     }
 

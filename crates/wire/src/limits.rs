@@ -19,7 +19,7 @@ pub const INLINE_BODY_MAX: usize = 256 * 1024;
 /// Largest piece of an answer in one frame: small enough that one large answer does not hold up others on the channel.
 pub const CHUNK_MAX: usize = 64 * 1024;
 
-/// Bytes of an answer that a worker may send before the edge has granted more. Keeps a worker busy over a round trip
+/// Bytes of an answer, or cost of WebSocket messages either way, that may be sent before the other side has granted more. Keeps a worker busy over a round trip
 /// of credit, and bounds what the edge holds in memory for one exchange.
 pub const WINDOW: usize = 256 * 1024;
 
@@ -35,3 +35,9 @@ pub const CLOSE_REASON_MAX: usize = 123;
 
 /// Largest number of fields in a head.
 pub const FIELDS_MAX: usize = 1024;
+
+/// Credit that a WebSocket message, or a piece of one, costs: its bytes, and what keeping it costs whoever it waits for.
+/// Without the second part a flood of empty messages would cost memory and no credit.
+pub const fn message_cost(bytes: usize) -> usize {
+    bytes + 128
+}
