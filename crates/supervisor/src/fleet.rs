@@ -32,10 +32,13 @@ pub enum Event {
         pid: u32,
         /// The edge's end of its channel, non-blocking. Its end of stream is the first sign of the worker's death.
         channel: UnixStream,
+        /// The edge's end of its loop's lane, non-blocking; nothing ever comes over it.
+        lane: UnixStream,
         /// The words shared with it.
         board: Arc<Board>,
     },
-    /// Give it no more requests, and shut its channel down for writing when those it has are done: then it leaves.
+    /// Give it no more requests, and shut its channel and lane down for writing when those it has are done: then it
+    /// leaves.
     Draining {
         /// Which worker.
         number: WorkerNumber,

@@ -141,7 +141,7 @@ impl Keeper {
 
     /// Takes a new process in.
     pub(crate) fn admit(&mut self, child: Child, backoff: Backoff) {
-        let Child { pid: process, pidfd, channel, board, stdout, stderr } = child;
+        let Child { pid: process, pidfd, channel, lane, board, stdout, stderr } = child;
         self.last_number += 1;
         let number = WorkerNumber(self.last_number);
         let pid = process.as_raw_nonzero().get().unsigned_abs();
@@ -152,7 +152,7 @@ impl Keeper {
             Life::Starting { boot_deadline: self.plan.boot_timeout.map(|timeout| Instant::now() + timeout) };
         tracing::debug!(worker = number.0, pid, state = life.name(), "worker started");
         self.workers.insert(number, Worker { pid, process, pidfd, life, backoff });
-        self.tell(Event::Started { number, pid, channel, board });
+        self.tell(Event::Started { number, pid, channel, lane, board });
     }
 
     /// Starts what is missing and due.

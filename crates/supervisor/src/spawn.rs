@@ -3,7 +3,8 @@
 //! A child's parent-death signal follows the thread that forked it, so all workers come from one thread that lives as
 //! long as their fleet: when it ends, however it ends, the kernel kills what is left of them. The thread also
 //! has `orphans` reaped, since only it knows at any moment which children are workers.
-//! Leaves watching to `watch`. Invariant: a worker gets descriptors 0, 1, 2, its channel and its board, nothing else.
+//! Leaves watching to `watch`. Invariant: a worker gets descriptors 0, 1, 2, its channel, its loop's lane and its board, nothing
+//! else.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{fmt, io, thread};
 
-use bandstand_wire::{BOARD_ENV, CHANNEL_ENV};
+use bandstand_wire::{BOARD_ENV, CHANNEL_ENV, LOOP_ENV};
 use rustix::process::{Pid, PidfdFlags};
 use tokio::sync::oneshot;
 
@@ -31,8 +32,8 @@ pub struct Plan {
     pub arguments: Vec<OsString>,
     /// Where it runs.
     pub directory: PathBuf,
-    /// The whole environment; nothing of this program's own is added but the two variables that name the channel's
-    /// and the board's descriptor.
+    /// The whole environment; nothing of this program's own is added but the three variables that name the
+    /// descriptors of the channel, the loop's lane and the board.
     pub environment: Vec<(OsString, OsString)>,
     /// How many workers to keep, at least 1.
     pub workers: u16,
@@ -91,6 +92,7 @@ pub(crate) struct Child {
     pub(crate) pid: Pid,
     pub(crate) pidfd: OwnedFd,
     pub(crate) channel: UnixStream,
+    pub(crate) lane: UnixStream,
     pub(crate) board: Arc<Board>,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
@@ -164,12 +166,15 @@ fn run(plan: &Plan, first: &mpsc::SyncSender<Result<Child, SpawnError>>, orders:
 
 fn start_worker(plan: &Plan) -> Result<Child, SpawnError> {
     let resource = |what| move |cause| SpawnError::Resource { what, cause };
-    let (channel, theirs) = UnixStream::pair().map_err(resource("a channel"))?;
-    channel.set_nonblocking(true).map_err(resource("a channel"))?;
+    let (channel, their_channel) = socket_pair().map_err(resource("a channel"))?;
+    let (lane, their_lane) = socket_pair().map_err(resource("a lane"))?;
     let (board, memory) = Board::create().map_err(resource("a board"))?;
     let mut command = command(plan);
-    command.env(CHANNEL_ENV, theirs.as_raw_fd().to_string()).env(BOARD_ENV, memory.as_raw_fd().to_string());
-    sys::prepare_child(&mut command, [theirs.as_raw_fd(), memory.as_raw_fd()], plan.umask);
+    let inherited = [their_channel.as_raw_fd(), their_lane.as_raw_fd(), memory.as_raw_fd()];
+    for (name, descriptor) in [CHANNEL_ENV, LOOP_ENV, BOARD_ENV].into_iter().zip(inherited) {
+        command.env(name, descriptor.to_string());
+    }
+    sys::prepare_child(&mut command, inherited, plan.umask);
     let mut child = command.spawn().map_err(|cause| explain(plan, cause))?;
     let pid = Pid::from_child(&child);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
@@ -183,6 +188,7 @@ fn start_worker(plan: &Plan) -> Result<Child, SpawnError> {
             pid,
             pidfd,
             channel,
+            lane,
             board: Arc::new(board),
             stdout: stdout.into(),
             stderr: stderr.into(),
@@ -193,6 +199,13 @@ fn start_worker(plan: &Plan) -> Result<Child, SpawnError> {
             Err(SpawnError::Resource { what: "a process descriptor", cause })
         }
     }
+}
+
+/// Our end, which never blocks, and theirs.
+fn socket_pair() -> io::Result<(UnixStream, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((ours, theirs))
 }
 
 fn command(plan: &Plan) -> Command {

@@ -99,7 +99,7 @@ pub fn inherited_socket(number: RawFd) -> io::Result<OwnedFd> {
 /// Sets what the child does between fork and exec. `keep` stays open in it under the same numbers.
 ///
 /// The parent-death signal follows the *thread* that forks: the caller's thread must live as long as the child may.
-pub(crate) fn prepare_child(command: &mut Command, keep: [RawFd; 2], umask: Option<u32>) {
+pub(crate) fn prepare_child(command: &mut Command, keep: [RawFd; 3], umask: Option<u32>) {
     let parent = rustix::process::getpid();
     command.process_group(0); // Ctrl-C at the terminal reaches the edge alone, which then stops its workers in order
     // SAFETY: after fork in a program with threads only async-signal-safe calls are allowed: in_child makes bare
@@ -107,7 +107,7 @@ pub(crate) fn prepare_child(command: &mut Command, keep: [RawFd; 2], umask: Opti
     unsafe { command.pre_exec(move || in_child(parent, keep, umask)) };
 }
 
-fn in_child(parent: Pid, keep: [RawFd; 2], umask: Option<u32>) -> io::Result<()> {
+fn in_child(parent: Pid, keep: [RawFd; 3], umask: Option<u32>) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid() != Some(parent) {
         return Err(io::ErrorKind::BrokenPipe.into()); // the parent died before the line above
@@ -156,7 +156,7 @@ pub(crate) fn watch_process(pidfd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<Owned
     Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
 }
 
-/// A worker's channel that the runtime watches, both ways. Needs a runtime with I/O.
+/// A worker's channel or lane that the runtime watches, both ways. Needs a runtime with I/O.
 ///
 /// # Errors
 /// The system's, when the descriptor cannot be watched.

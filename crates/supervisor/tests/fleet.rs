@@ -49,6 +49,7 @@ struct Worker {
     number: WorkerNumber,
     pid: u32,
     channel: UnixStream,
+    lane: UnixStream,
     board: Arc<Board>,
 }
 
@@ -70,7 +71,9 @@ impl Stage {
 
     async fn started(&mut self) -> Worker {
         match self.next().await {
-            Some(Event::Started { number, pid, channel, board }) => Worker { number, pid, channel, board },
+            Some(Event::Started { number, pid, channel, lane, board }) => {
+                Worker { number, pid, channel, lane, board }
+            }
             other => panic!("expected Started, got {other:?}"),
         }
     }
@@ -155,7 +158,8 @@ async fn print(plan: Plan) -> Vec<String> {
 #[tokio::test]
 async fn the_environment_is_the_plans() {
     let mut lines = print(plan("/usr/bin/env", &[])).await;
-    for name in ["BANDSTAND_BOARD_FD=", "BANDSTAND_CHANNEL_FD=", "NAME=value", "PATH="] {
+    for name in ["BANDSTAND_BOARD_FD=", "BANDSTAND_CHANNEL_FD=", "BANDSTAND_LOOP_FD=", "NAME=value", "PATH="]
+    {
         let found = lines.iter().position(|line| line.starts_with(name));
         lines.remove(found.unwrap_or_else(|| panic!("{name} in {lines:?}")));
     }
@@ -163,17 +167,19 @@ async fn the_environment_is_the_plans() {
 }
 
 #[tokio::test]
-async fn only_five_descriptors_are_inherited() {
+async fn only_six_descriptors_are_inherited() {
     let file = std::fs::File::open("/").unwrap();
     let _leaky = rustix::io::dup(&file).unwrap(); // stays open over exec, unless somebody takes care
     let script = r#"for fd in /proc/$$/fd/*; do [ -e "$fd" ] && echo "${fd##*/}"; done
-        echo "channel $BANDSTAND_CHANNEL_FD"; echo "board $BANDSTAND_BOARD_FD"; readlink /proc/$$/fd/0"#;
+        echo "channel $BANDSTAND_CHANNEL_FD"; echo "lane $BANDSTAND_LOOP_FD"
+        echo "board $BANDSTAND_BOARD_FD"; readlink /proc/$$/fd/0"#;
     let mut lines = print(plan("/bin/sh", &["-c", script])).await;
     assert_eq!(lines.pop().unwrap(), "/dev/null");
     let board = lines.pop().unwrap().replace("board ", "");
+    let lane = lines.pop().unwrap().replace("lane ", "");
     let channel = lines.pop().unwrap().replace("channel ", "");
     lines.sort_by_key(|line| line.parse::<u32>().unwrap());
-    let mut expected = vec!["0".to_owned(), "1".into(), "2".into(), channel, board];
+    let mut expected = vec!["0".to_owned(), "1".into(), "2".into(), channel, lane, board];
     expected.sort_by_key(|line| line.parse::<u32>().unwrap());
     assert_eq!(lines, expected);
 }
@@ -193,6 +199,23 @@ async fn signals_umask_and_group_are_set() {
         assert_eq!(u64::from_str_radix(&field(name), 16).unwrap() & !reserved, 0, "{name} {lines:?}");
     }
     assert_eq!(field("NSpgid:"), field("NStgid:"), "its own process group");
+}
+
+#[tokio::test]
+async fn the_lane_is_a_socket_of_its_own_and_its_end_is_seen() {
+    let script = "import os\n\
+        lane = int(os.environ['BANDSTAND_LOOP_FD'])\n\
+        said = os.read(lane, 9)\n\
+        print('lane:', said.decode(), len(os.read(lane, 9)), flush=True)\n\
+        os.read(int(os.environ['BANDSTAND_CHANNEL_FD']), 1)";
+    let (log, _guard) = Log::listen();
+    let mut stage = Stage::start(plan("python3", &["-c", script]));
+    let worker = stage.ready().await;
+    (&worker.lane).write_all(b"hello").unwrap();
+    worker.lane.shutdown(std::net::Shutdown::Write).unwrap();
+    worker.run("");
+    assert_eq!(stage.gone().await, (worker.number, Gone::Exited(0)));
+    assert_eq!(log.printed("stdout"), ["lane: hello 0"]);
 }
 
 #[tokio::test]
