@@ -9,6 +9,7 @@
 use serde::Deserialize;
 
 use crate::raw::{Raw, What};
+use crate::settings::Interface;
 use crate::units;
 
 /// The hello of a worker.
@@ -21,8 +22,15 @@ pub struct ProjectSettings {
     pub implementation: Option<String>,
     /// The application that was imported, as `config.wsgi:application`.
     pub app: Option<String>,
-    /// `wsgi`.
-    pub kind: Option<String>,
+    /// How it is called: never `auto`; nothing in the hello of an older worker, which is WSGI.
+    pub interface: Option<Interface>,
+    /// Why it is called that way, in one sentence.
+    pub reason: Option<String>,
+    /// The application takes WebSockets; ask `takes_websockets`.
+    pub websockets: Option<bool>,
+    /// The event loop and its version, as `uvloop 0.21.0`.
+    #[serde(rename = "loop")]
+    pub event_loop: Option<String>,
     /// The Django settings, when the application is a Django project.
     pub django: Option<DjangoSettings>,
 }
@@ -79,6 +87,11 @@ impl ProjectSettings {
     /// What serde_json says, as text: the worker's fault, not the operator's.
     pub fn from_json(json: &[u8]) -> Result<ProjectSettings, String> {
         serde_json::from_slice(json).map_err(|error| error.to_string())
+    }
+
+    /// Whether WebSockets reach the application; without its own word, whether it has an event loop.
+    pub fn takes_websockets(&self) -> bool {
+        self.websockets.unwrap_or(matches!(self.interface, Some(Interface::Asgi | Interface::Both)))
     }
 
     /// The project's word on our keys. `max_body` is the default in force, in bytes.
@@ -229,8 +242,25 @@ mod tests {
     }
 
     #[test]
+    fn websockets_follow_the_interface_unless_said() {
+        for (json, wanted) in [
+            ("{}", false),
+            (r#"{"interface": "wsgi"}"#, false),
+            (r#"{"interface": "asgi", "loop": "asyncio"}"#, true),
+            (r#"{"interface": "both", "reason": "both were found"}"#, true),
+            (r#"{"interface": "both", "websockets": false}"#, false),
+        ] {
+            assert_eq!(
+                ProjectSettings::from_json(json.as_bytes()).unwrap().takes_websockets(),
+                wanted,
+                "{json}"
+            );
+        }
+    }
+
+    #[test]
     fn damaged_hellos_are_refused() {
-        for json in ["", "3", "{\"django\": 5}", "{\"interpreter\": 3}"] {
+        for json in ["", "3", "{\"django\": 5}", "{\"interpreter\": 3}", "{\"interface\": \"fcgi\"}"] {
             assert!(ProjectSettings::from_json(json.as_bytes()).is_err(), "{json:?}");
         }
     }

@@ -75,10 +75,18 @@ fn toml(value: &serde_json::Value) -> String {
         }
         serde_json::Value::Object(entries) => {
             let entries: Vec<String> =
-                entries.iter().map(|(key, value)| format!("{key} = {}", toml(value))).collect();
+                entries.iter().map(|(key, value)| format!("{} = {}", toml_key(key), toml(value))).collect();
             format!("{{ {} }}", entries.join(", "))
         }
         other => other.to_string(),
+    }
+}
+
+/// A key, in quotes unless TOML takes it bare.
+fn toml_key(key: &str) -> String {
+    match key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') && !key.is_empty() {
+        true => key.to_owned(),
+        false => toml::Value::String(key.to_owned()).to_string(),
     }
 }
 
@@ -111,6 +119,7 @@ mod tests {
             (serde_json::json!("30s"), "\"30s\""),
             (serde_json::json!(["a", "b"]), "[\"a\", \"b\"]"),
             (serde_json::json!({"url": "/s/", "root": "/x"}), "{ url = \"/s/\", root = \"/x\" }"),
+            (serde_json::json!({"/a b": {"interface": "asgi"}}), "{ \"/a b\" = { interface = \"asgi\" } }"),
             (serde_json::json!(true), "true"),
             (serde_json::json!(4), "4"),
         ] {

@@ -41,6 +41,8 @@ pub enum Group {
     Listening,
     /// Processes and threads.
     Workers,
+    /// What a WebSocket may do, and who may open one.
+    WebSockets,
     /// What a client may ask for, and how slowly.
     Limits,
     /// Memory and disk for bodies and answers.
@@ -60,6 +62,8 @@ pub enum Place {
     Anywhere,
     /// The command line only.
     Flag,
+    /// A settings file only, because it is a table of tables.
+    File,
 }
 
 /// What may be written for a key. Ranges are inclusive.
@@ -100,6 +104,12 @@ pub enum Kind {
     Proxies,
     /// A folder behind a URL prefix, or `off`.
     Mount,
+    /// A URL prefix without its closing `/`; empty for none.
+    Prefix,
+    /// Web origins (RFC 6454): `https://example.com`, or `same`.
+    Origins,
+    /// A table of URL prefixes, each with a table of its own.
+    PathRules,
 }
 
 /// A word allowed in place of a number.
@@ -116,8 +126,11 @@ pub enum Word {
 /// Every setting, in the order of the reference page.
 pub const TABLE: &[Knob] = &[
     // -- application
-    row(Group::Application, "app", Kind::App, "", "WSGI application as `package.module:attribute` or a factory call such as `shop:create()`; without it the Django project of the folder is served."),
-    row(Group::Application, "interface", Kind::Choice(&["auto", "wsgi"]), "auto", "How the application is called; `auto` finds out by itself."),
+    row(Group::Application, "app", Kind::App, "", "WSGI or ASGI application as `package.module:attribute` or a factory call such as `shop:create()`; without it the Django project of the folder is served."),
+    row(Group::Application, "interface", Kind::Choice(&["auto", "wsgi", "asgi", "both"]), "auto", "How the application is called: `wsgi` on threads, `asgi` on an event loop, `both` for a Django project whose sync views run on threads, and whose async views and WebSockets run on a loop of the same process; `auto` finds out by itself, and `bandstand explain` says why."),
+    row(Group::Application, "paths", Kind::PathRules, "", "Requests below a prefix that take one way through the application, whatever its views are: `[paths.\"/api\"]` with `interface = \"wsgi\"` or `\"asgi\"`; the longest prefix wins, and ends at a `/` of the path.").file_only(),
+    row(Group::Application, "root_path", Kind::Prefix, "", "URL path the application is mounted at, such as `/shop`: WSGI's `SCRIPT_NAME`, ASGI's `root_path`; none by default."),
+    row(Group::Application, "lifespan", Kind::Choice(&["auto", "on", "off"]), "auto", "ASGI's startup and shutdown events: `auto` asks the application and goes on without when it has none, `on` fails then, `off` does not ask."),
     row(Group::Application, "chdir", Kind::Path, "", "The project folder: where `manage.py` is looked for, and where relative paths count from; the current folder by default."),
     row(Group::Application, "pythonpath", Kind::Paths, "", "Folders put before the others on `sys.path`."),
     row(Group::Application, "python", Kind::Program, "", "Interpreter of the workers; by default the one of the environment bandstand is installed in, else of `VIRTUAL_ENV`, else `.venv` in the project folder, else `python3` on `PATH`."),
@@ -134,6 +147,11 @@ pub const TABLE: &[Knob] = &[
     row(Group::Workers, "workers", count(1, 512, Word::Auto), "auto", "Worker processes; `auto` is one a CPU of the quota this process has.").short('w').platform("WEB_CONCURRENCY"),
     // Enough that a few slow pages (a report, a remote call) leave places free; each thread may hold a database connection.
     row(Group::Workers, "threads", count(1, 256, Word::None), "2", "Python threads in each worker: workers × threads requests run at once."),
+    // What waits costs memory and perhaps a database connection, and no CPU: more than `threads`, yet bounded.
+    row(Group::Workers, "threads_max", count(1, 1024, Word::None), "16", "Threads one worker may have while some of them only wait for async views; `threads` where that is more, when nothing is written."),
+    row(Group::Workers, "tasks", count(1, 16_384, Word::None), "1000", "Requests and WebSockets that one worker's event loop works on at once."),
+    row(Group::Workers, "bridge", Kind::Switch, "on", "With interface `both`: an async view starts on a thread, with its middleware, and goes on in the event loop; `off` gives it to the ASGI handler."),
+    row(Group::Workers, "loop", Kind::Choice(&["auto", "asyncio", "uvloop"]), "auto", "Event loop of the workers; `auto` is uvloop where it is installed, else asyncio."),
     row(Group::Workers, "edge_threads", count(1, 256, Word::Auto), "auto", "Threads of the edge, which speaks HTTP and runs no Python; `auto` is the measured choice for this machine."),
     row(Group::Workers, "timeout", duration(1, 24 * HOUR, Word::Off), "30s", "Longest time one request may spend in the application before its client gets 504.").short('t'),
     // Imports of large projects take minutes on cold disks, and a limit here turns a slow start into a failed one.
@@ -141,6 +159,12 @@ pub const TABLE: &[Knob] = &[
     row(Group::Workers, "graceful_timeout", duration(0, 24 * HOUR, Word::None), "30s", "Time that requests under way get to finish at stop or reload."),
     row(Group::Workers, "queue", count(1, 1_000_000, Word::None), "1024", "Requests that may wait for a place in a worker; the next one gets 503 with Retry-After."),
     row(Group::Workers, "queue_timeout", duration(1, HOUR, Word::None), "30s", "Longest wait in that queue before 503."),
+    // -- websockets
+    row(Group::WebSockets, "websocket_max_size", size(1 << 10, 1 << 30), "16MiB", "Largest message of a client, after decompression; a larger one closes the WebSocket with 1009.").aliases(&["ws-max-size"]),
+    row(Group::WebSockets, "websocket_ping", duration(1, HOUR, Word::Off), "20s", "Silence of a client after which it is sent a ping.").aliases(&["ws-ping-interval"]),
+    row(Group::WebSockets, "websocket_timeout", duration(1, HOUR, Word::None), "20s", "Longest wait for a client's pong or close, and for the application's answer to a handshake.").aliases(&["ws-ping-timeout"]),
+    row(Group::WebSockets, "websocket_compress", Kind::Switch, "on", "Compress messages (permessage-deflate) for clients that offer it."),
+    row(Group::WebSockets, "websocket_origins", Kind::Origins, "", "Pages that may open a WebSocket: origins such as `https://example.com`, and `same` for those of the request's own host; others get 403. By default any may, and the application decides."),
     // -- limits
     // nginx's 1 MB refuses an ordinary phone picture; 20 MB takes a picture or a scan, and what is larger is spooled to disk anyway.
     row(Group::Limits, "max_body", size(0, 1 << 50), "20MB", "Largest request body; a larger one gets 413 before it is read. Raised to Django's `DATA_UPLOAD_MAX_MEMORY_SIZE` where that is more."),
@@ -194,7 +218,6 @@ pub const PLANNED: &[&str] = &[
     "max_memory",
     "max_requests",
     "max_requests_jitter",
-    "paths",
     "preload",
     "processes",
     "protected",
@@ -243,14 +266,20 @@ impl Knob {
         self.place = Place::Flag;
         self
     }
+
+    const fn file_only(mut self) -> Knob {
+        self.place = Place::File;
+        self
+    }
 }
 
 impl Group {
     /// All headings, in order.
-    pub const ALL: [Group; 8] = [
+    pub const ALL: [Group; 9] = [
         Group::Application,
         Group::Listening,
         Group::Workers,
+        Group::WebSockets,
         Group::Limits,
         Group::Buffers,
         Group::Files,
@@ -264,6 +293,7 @@ impl Group {
             Group::Application => "Application",
             Group::Listening => "Listening",
             Group::Workers => "Workers",
+            Group::WebSockets => "WebSockets",
             Group::Limits => "Limits",
             Group::Buffers => "Buffers",
             Group::Files => "Files",

@@ -9,12 +9,15 @@
 
 mod app;
 mod bind;
+pub mod describe;
 pub mod django;
 mod dotenv;
 pub mod explain;
 mod file;
 pub mod knobs;
 mod load;
+mod origin;
+mod paths;
 mod places;
 mod problem;
 mod project;
@@ -26,12 +29,15 @@ mod settings;
 mod syntax;
 mod units;
 mod value;
+mod values;
 
 pub use bind::Bind;
+pub use describe::{Description, Finding, Weight};
 pub use django::{DjangoSettings, ProjectSettings};
 pub use load::{Loaded, Sources, load};
+pub use paths::{PathInterface, PathRules};
 pub use problem::{Errors, Place, Problem, nearest};
 pub use project::Project;
 pub use proxies::{Network, TrustedProxies};
 pub use raw::{Origin, SourceFile};
-pub use settings::{Destination, Interface, Level, LogFormat, Mount, Settings};
+pub use settings::{Destination, EventLoop, Interface, Level, Lifespan, LogFormat, Mount, Settings};

@@ -12,15 +12,17 @@ use std::path::PathBuf;
 
 use crate::django::{ProjectSettings, Said};
 use crate::knobs::{self, Knob, TABLE};
+use crate::paths::PathInterface;
 use crate::places::{
     config_file, env_file, environment, flags, folder, platform, pyproject, read_env_file, sockets,
     temporary, variable,
 };
 use crate::problem::{Errors, Place, Problem};
 use crate::raw::{Origin, Raw, Written};
-use crate::settings::{Settings, Values};
+use crate::settings::{Interface, Settings};
 use crate::syntax;
 use crate::value::Value;
+use crate::values::Values;
 
 /// Everything the settings depend on, but the files.
 #[derive(Debug, Clone)]
@@ -113,6 +115,7 @@ impl Loaded {
         let written = |key: &str| !matches!(next.origins.get(key), Some(Origin::Default | Origin::Django(_)));
         next.notes.retain(|note| !(note.starts_with("STATIC") && written("static")));
         next.notes.retain(|note| !(note.starts_with("MEDIA") && written("media")));
+        next.notes.extend(unreachable_paths(&next.settings, project));
         next
     }
 
@@ -122,6 +125,20 @@ impl Loaded {
             self.app_env.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.clone());
         added.or_else(|| variable(env, name))
     }
+}
+
+/// A prefix pinned to an interface that this application turned out not to have.
+fn unreachable_paths(settings: &Settings, project: &ProjectSettings) -> Option<String> {
+    let missing = match project.interface? {
+        Interface::Wsgi => PathInterface::Asgi,
+        Interface::Asgi => PathInterface::Wsgi,
+        Interface::Auto | Interface::Both => return None,
+    };
+    let (prefix, interface) = settings.paths.all().find(|(_, interface)| *interface == missing)?;
+    let word = interface.as_str();
+    Some(format!(
+        "[paths] sends {prefix} over {word}, which this application does not have: it goes the other way"
+    ))
 }
 
 /// Values by place, the strongest first.
@@ -159,7 +176,7 @@ impl Layers {
             values.entry(knob.key).or_insert_with(|| default(knob).anchored(knob.kind, &self.base(knob)));
             origins.entry(knob.key).or_insert(Origin::Default);
         }
-        self.complete(&mut values, said);
+        self.complete(&mut values, &origins, said);
         between_keys(&values, &origins, problems);
         (problems.len() == before).then_some((Values(values), origins))
     }
@@ -170,10 +187,21 @@ impl Layers {
     }
 
     /// Values that depend on the machine, or on each other.
-    fn complete(&self, values: &mut BTreeMap<&'static str, Value>, said: &Said) {
+    fn complete(
+        &self,
+        values: &mut BTreeMap<&'static str, Value>,
+        origins: &BTreeMap<&'static str, Origin>,
+        said: &Said,
+    ) {
         values.insert("chdir", Value::Path(self.project.clone()));
         if values.get("workers") == Some(&Value::Auto) {
             values.insert("workers", Value::Count(self.cpus.get() as u64));
+        }
+        // Who asks for many threads need not know of the other number.
+        if let (Some(Value::Count(threads)), Some(Value::Count(most)), Some(Origin::Default)) =
+            (values.get("threads").cloned(), values.get_mut("threads_max"), origins.get("threads_max"))
+        {
+            *most = threads.max(*most);
         }
         if values.get("spool_dir") == Some(&Value::Unset) {
             values.insert("spool_dir", Value::Path(self.temporary.clone()));
@@ -224,6 +252,28 @@ fn between_keys(
     origins: &BTreeMap<&'static str, Origin>,
     problems: &mut Vec<Problem>,
 ) {
+    let place_of = |key: &str| origins.get(key).map_or(Place::Nowhere, |origin| Place::of(origin, &(0..0)));
+    let set_by = |key: &str| origins.get(key).map_or_else(|| "default".to_owned(), Origin::to_string);
+    if let (Some(Value::Count(threads)), Some(Value::Count(most))) =
+        (values.get("threads"), values.get("threads_max"))
+        && most < threads
+    {
+        let sentence = format!("`threads_max` is {most}, less than `threads`, {threads}");
+        let hint =
+            format!("`threads` comes from {}; `threads_max` counts those threads too", set_by("threads"));
+        problems.push(Problem::new(place_of("threads_max"), sentence, hint));
+    }
+    if let (Some(Value::Word("wsgi")), Some(Value::PathRules(rules))) =
+        (values.get("interface"), values.get("paths"))
+        && let Some((prefix, _)) = rules.all().find(|(_, interface)| *interface == PathInterface::Asgi)
+    {
+        let sentence = format!("`paths` sends {prefix} over asgi, and `interface` is wsgi");
+        let hint = format!(
+            "`interface` comes from {}; write \"both\" there, or take the prefix away",
+            set_by("interface")
+        );
+        problems.push(Problem::new(place_of("paths"), sentence, hint));
+    }
     let url = |key: &str| match values.get(key) {
         Some(Value::Mount { url, .. }) => url.clone(),
         Some(Value::Text(path)) => Some(path.clone()),

@@ -60,12 +60,15 @@ fn variable_knob(name: &str) -> Result<&'static Knob, (String, String)> {
         Some(knob) if knob.place == Where::Flag => {
             Err(("can only be set by a flag".to_owned(), format!("use --{}", knob.flag())))
         }
+        Some(knob) if knob.place == Where::File => {
+            Err(("can only be set in a file".to_owned(), format!("write [{}] in bandstand.toml", knob.key)))
+        }
         Some(knob) => Ok(knob),
         None if knobs::PLANNED.contains(&key.as_str()) => {
             Err((format!("`{key}` is not in this version yet"), String::new()))
         }
         None => {
-            let names = TABLE.iter().filter(|knob| knob.place != Where::Flag).map(|knob| knob.key);
+            let names = TABLE.iter().filter(|knob| knob.place == Where::Anywhere).map(|knob| knob.key);
             let hint = nearest(&key, names).map_or_else(
                 || "`bandstand config` lists every key".to_owned(),
                 |key| format!("did you mean {PREFIX}{}?", key.to_ascii_uppercase()),

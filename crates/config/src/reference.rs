@@ -50,6 +50,9 @@ pub fn placeholder(kind: Kind) -> &'static str {
         Kind::Binds => "ADDRESS",
         Kind::Proxies => "NETWORK",
         Kind::Mount => "FOLDER",
+        Kind::Prefix => "URL_PATH",
+        Kind::Origins => "ORIGIN",
+        Kind::PathRules => "TABLE",
     }
 }
 
@@ -85,8 +88,10 @@ fn spellings(knob: &Knob) -> String {
     all.extend(knob.short.map(|letter| format!("`-{letter}`")));
     all.extend(knob.aliases.iter().map(|alias| format!("`--{alias}`")));
     all.extend(knob.platform.map(|name| format!("`{name}`")));
-    if knob.place == Place::Flag {
-        all.push("(flag only)".to_owned());
+    match knob.place {
+        Place::Anywhere => {}
+        Place::Flag => all.push("(flag only)".to_owned()),
+        Place::File => all.push("(file only)".to_owned()),
     }
     all.join(" ")
 }
@@ -120,5 +125,8 @@ fn words(kind: Kind) -> (String, String) {
         Kind::Binds => ("list of addresses".into(), String::new()),
         Kind::Proxies => ("list of networks".into(), String::new()),
         Kind::Mount => ("folder, table or `off`".into(), String::new()),
+        Kind::Prefix => ("URL path".into(), String::new()),
+        Kind::Origins => ("list of origins".into(), String::new()),
+        Kind::PathRules => ("table".into(), String::new()),
     }
 }

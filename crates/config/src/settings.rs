@@ -3,14 +3,14 @@
 //! Owns the struct everything else reads, and the one line per key that fills it. It checks nothing: `syntax.rs` kept every value inside
 //! its row, and `load.rs` the few rules between keys. Invariant: paths are absolute, counted from the project folder.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bind::Bind;
+use crate::paths::{PathInterface, PathRules};
 use crate::proxies::TrustedProxies;
-use crate::value::Value;
+use crate::values::Values;
 
 /// Every setting. `None` means off or not set, as each field says.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,12 @@ pub struct Settings {
     pub app: Option<String>,
     /// How the application is called.
     pub interface: Interface,
+    /// Prefixes whose requests take one way; ask `interface_for`.
+    pub paths: PathRules,
+    /// Where the application is mounted: empty, or begins with `/` and does not end with one.
+    pub root_path: String,
+    /// ASGI's startup and shutdown events.
+    pub lifespan: Lifespan,
     /// The project folder.
     pub chdir: PathBuf,
     /// Put before the others on `sys.path`, in this order.
@@ -41,6 +47,14 @@ pub struct Settings {
     pub workers: NonZeroUsize,
     /// Python threads in each worker.
     pub threads: NonZeroUsize,
+    /// Threads one worker may have while some wait for async views; at least `threads`.
+    pub threads_max: NonZeroUsize,
+    /// Requests and WebSockets one worker's event loop works on at once, 1 to 16,384.
+    pub tasks: NonZeroUsize,
+    /// With both interfaces, async views start on a thread and go on in the loop.
+    pub bridge: bool,
+    /// Event loop of the workers (the key `loop`).
+    pub event_loop: EventLoop,
     /// Threads of the edge; `None`: the edge decides.
     pub edge_threads: Option<NonZeroUsize>,
     /// Of one request in the application; `None`: no limit.
@@ -53,6 +67,16 @@ pub struct Settings {
     pub queue: NonZeroUsize,
     /// Longest wait for a place.
     pub queue_timeout: Duration,
+    /// Largest message of a WebSocket client, in bytes after decompression.
+    pub websocket_max_size: u64,
+    /// Silence after which a WebSocket client is pinged; `None`: never.
+    pub websocket_ping: Option<Duration>,
+    /// Longest wait for a pong, for a close, and for the answer to a handshake.
+    pub websocket_timeout: Duration,
+    /// Negotiate permessage-deflate.
+    pub websocket_compress: bool,
+    /// Origins that may open a WebSocket, as browsers write them, or `same`; empty: any.
+    pub websocket_origins: Vec<String>,
     /// Largest request body, in bytes.
     pub max_body: u64,
     /// Largest request head, in bytes.
@@ -100,12 +124,39 @@ pub struct Settings {
 }
 
 /// How the application is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Interface {
     /// Found out by the worker.
     Auto,
-    /// PEP 3333.
+    /// PEP 3333, on threads.
     Wsgi,
+    /// ASGI 3, on an event loop.
+    Asgi,
+    /// Threads and an event loop in one process.
+    Both,
+}
+
+/// Event loop of the workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventLoop {
+    /// uvloop where it is installed.
+    Auto,
+    /// The standard library's.
+    Asyncio,
+    /// uvloop, or the worker does not start.
+    Uvloop,
+}
+
+/// ASGI's startup and shutdown events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifespan {
+    /// The application is asked, and served without when it has none.
+    Auto,
+    /// An application without them does not start.
+    On,
+    /// It is not asked.
+    Off,
 }
 
 /// A folder behind a URL prefix.
@@ -152,16 +203,63 @@ pub enum LogFormat {
     Pretty,
 }
 
-/// A value for every row of the table.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Values(pub(crate) BTreeMap<&'static str, Value>);
+impl Interface {
+    /// The word a user writes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Interface::Auto => "auto",
+            Interface::Wsgi => "wsgi",
+            Interface::Asgi => "asgi",
+            Interface::Both => "both",
+        }
+    }
+}
+
+impl EventLoop {
+    /// The word a user writes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EventLoop::Auto => "auto",
+            EventLoop::Asyncio => "asyncio",
+            EventLoop::Uvloop => "uvloop",
+        }
+    }
+}
+
+impl Lifespan {
+    /// The word a user writes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Lifespan::Auto => "auto",
+            Lifespan::On => "on",
+            Lifespan::Off => "off",
+        }
+    }
+}
 
 impl Settings {
+    /// The way that `[paths]` pins requests for `path` to; `path` as in the request, without its query.
+    pub fn interface_for(&self, path: &[u8]) -> Option<PathInterface> {
+        self.paths.interface_for(path)
+    }
+
     /// One line per key.
     pub(crate) fn from_values(values: &Values) -> Settings {
         Settings {
             app: values.text("app"),
-            interface: values.word("interface", &[("auto", Interface::Auto), ("wsgi", Interface::Wsgi)]),
+            interface: values.word(
+                "interface",
+                &[
+                    ("auto", Interface::Auto),
+                    ("wsgi", Interface::Wsgi),
+                    ("asgi", Interface::Asgi),
+                    ("both", Interface::Both),
+                ],
+            ),
+            paths: values.path_rules("paths"),
+            root_path: values.text("root_path").unwrap_or_default(),
+            lifespan: values
+                .word("lifespan", &[("auto", Lifespan::Auto), ("on", Lifespan::On), ("off", Lifespan::Off)]),
             chdir: values.required_path("chdir"),
             pythonpath: values.paths("pythonpath"),
             python: values.path("python"),
@@ -173,12 +271,24 @@ impl Settings {
             ready_path: values.text("ready_path"),
             workers: values.required_count("workers"),
             threads: values.required_count("threads"),
+            threads_max: values.required_count("threads_max"),
+            tasks: values.required_count("tasks"),
+            bridge: values.switch("bridge"),
+            event_loop: values.word(
+                "loop",
+                &[("auto", EventLoop::Auto), ("asyncio", EventLoop::Asyncio), ("uvloop", EventLoop::Uvloop)],
+            ),
             edge_threads: values.count("edge_threads"),
             timeout: values.duration("timeout"),
             boot_timeout: values.duration("boot_timeout"),
             graceful_timeout: values.required_duration("graceful_timeout"),
             queue: values.required_count("queue"),
             queue_timeout: values.required_duration("queue_timeout"),
+            websocket_max_size: values.size("websocket_max_size"),
+            websocket_ping: values.duration("websocket_ping"),
+            websocket_timeout: values.required_duration("websocket_timeout"),
+            websocket_compress: values.switch("websocket_compress"),
+            websocket_origins: values.texts("websocket_origins"),
             max_body: values.size("max_body"),
             max_header_bytes: values.size("max_header_bytes") as usize,
             max_headers: values.required_count("max_headers").get(),
@@ -213,93 +323,5 @@ impl Settings {
             group: values.text("group"),
             umask: values.octal("umask"),
         }
-    }
-}
-
-/// Each of these fits one kind of row. A mismatch is a mistake in this file, and loading the defaults alone finds it: the
-/// tests of `load.rs` do.
-macro_rules! take {
-    ($values:expr, $key:expr, $($pattern:pat $(if $guard:expr)? => $result:expr),+ $(,)?) => {
-        match $values.0.get($key) {
-            $(Some($pattern) $(if $guard)? => $result,)+
-            other => unreachable!("the table gives `{}` another kind: {other:?}", $key),
-        }
-    };
-}
-
-impl Values {
-    fn text(&self, key: &str) -> Option<String> {
-        take!(self, key, Value::Text(text) => Some(text.clone()), Value::Unset | Value::Off => None)
-    }
-
-    fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> T {
-        let written = take!(self, key, Value::Word(word) => *word);
-        let found = words.iter().find(|(word, _)| *word == written);
-        found.expect("the words here are the choices of the row").1
-    }
-
-    fn path(&self, key: &str) -> Option<PathBuf> {
-        take!(self, key, Value::Path(path) => Some(path.clone()), Value::Unset => None)
-    }
-
-    fn required_path(&self, key: &str) -> PathBuf {
-        take!(self, key, Value::Path(path) => path.clone())
-    }
-
-    fn paths(&self, key: &str) -> Vec<PathBuf> {
-        take!(self, key, Value::Paths(paths) => paths.clone(), Value::Unset => Vec::new())
-    }
-
-    fn binds(&self, key: &str) -> Vec<Bind> {
-        take!(self, key, Value::Binds(binds) => binds.clone())
-    }
-
-    fn proxies(&self, key: &str) -> TrustedProxies {
-        take!(self, key, Value::Proxies(proxies) => proxies.clone(), Value::Unset => TrustedProxies::default())
-    }
-
-    fn switch(&self, key: &str) -> bool {
-        take!(self, key, Value::Switch(on) => *on)
-    }
-
-    fn count(&self, key: &str) -> Option<NonZeroUsize> {
-        take!(self, key, Value::Count(number) => NonZeroUsize::new(*number as usize), Value::Auto | Value::Off => None)
-    }
-
-    fn required_count(&self, key: &str) -> NonZeroUsize {
-        self.count(key).expect("the row's range begins at 1")
-    }
-
-    fn duration(&self, key: &str) -> Option<Duration> {
-        take!(self, key, Value::Duration(duration) => Some(*duration), Value::Off => None)
-    }
-
-    fn required_duration(&self, key: &str) -> Duration {
-        self.duration(key).expect("the row has no word off")
-    }
-
-    fn size(&self, key: &str) -> u64 {
-        take!(self, key, Value::Size(bytes) => *bytes)
-    }
-
-    fn rate(&self, key: &str) -> Option<u64> {
-        take!(self, key, Value::Rate(bytes) => Some(*bytes), Value::Off => None)
-    }
-
-    fn octal(&self, key: &str) -> Option<u32> {
-        take!(self, key, Value::Octal(bits) => Some(*bits), Value::Unset => None)
-    }
-
-    fn mount(&self, key: &str) -> Option<Mount> {
-        take!(self, key,
-            Value::Mount { url: Some(url), root } => Some(Mount { url: url.clone(), root: root.clone() }),
-            Value::Unset | Value::Off => None)
-    }
-
-    fn destination(&self, key: &str) -> Destination {
-        take!(self, key,
-            Value::Off => Destination::Off,
-            Value::Path(path) if path.as_os_str() == "-" => Destination::Stdout,
-            Value::Path(path) => Destination::File(path.clone()))
     }
 }

@@ -3,6 +3,8 @@
 //! Owns the syntax and the range check of every `Kind`. It knows no key, no file and no precedence. Invariant: a `Value` it
 //! returns is inside the range of its row.
 
+mod urls;
+
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use crate::knobs::{Kind, Word};
 use crate::proxies::TrustedProxies;
 use crate::raw::{Raw, What};
 use crate::value::Value;
-use crate::{app, units};
+use crate::{app, origin, units};
 
 /// What is wrong with a value; `span` is empty unless one part of it is to blame.
 #[derive(Debug)]
@@ -37,10 +39,13 @@ pub(crate) fn read(kind: Kind, raw: &Raw) -> Result<Value, Complaint> {
         Kind::Path | Kind::Program => path(raw).map(Value::Path),
         Kind::Paths => items(raw)?.iter().map(path).collect::<Result<_, _>>().map(Value::Paths),
         Kind::Destination => destination(raw),
-        Kind::UrlPath => url_path(raw),
+        Kind::UrlPath => urls::url_path(raw),
         Kind::Binds => binds(raw),
         Kind::Proxies => proxies(raw),
-        Kind::Mount => mount(raw),
+        Kind::Mount => urls::mount(raw),
+        Kind::Prefix => urls::root_path(raw),
+        Kind::Origins => origins(raw),
+        Kind::PathRules => urls::path_rules(raw),
     }
 }
 
@@ -65,10 +70,6 @@ fn choice(words: &'static [&'static str], raw: &Raw) -> Result<Value, Complaint>
     let hint = format!("one of: {}", words.join(", "));
     match words.iter().find(|word| word.eq_ignore_ascii_case(text.trim())) {
         Some(word) => Ok(Value::Word(word)),
-        // The only words that are decided but not built.
-        None if words.contains(&"wsgi") && ["asgi", "both"].contains(&text.trim()) => {
-            complain(raw, format!("{text:?} is not in this version yet"), hint)
-        }
         None => complain(raw, format!("{text:?} is not one of the choices"), hint),
     }
 }
@@ -234,27 +235,6 @@ fn destination(raw: &Raw) -> Result<Value, Complaint> {
     }
 }
 
-fn url_path(raw: &Raw) -> Result<Value, Complaint> {
-    if matches!(raw.what, What::Switch(false)) {
-        return Ok(Value::Off);
-    }
-    let text = text(raw)?;
-    match text {
-        "off" => Ok(Value::Off),
-        _ if text.len() > 1 && is_url_path(text) => Ok(Value::Text(text.to_owned())),
-        _ => complain(raw, format!("{text:?} is no path below /"), "write it as \"/-/live\", or off"),
-    }
-}
-
-/// Begins with one `/`; nothing that needs escaping, no empty, `.` or `..` segment.
-fn is_url_path(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/@+:".contains(&b);
-    text.starts_with('/')
-        && text.bytes().all(plain)
-        && !text.contains("//")
-        && !text.split('/').any(|segment| segment == "." || segment == "..")
-}
-
 /// A list as it is; a text split at commas.
 fn items(raw: &Raw) -> Result<Vec<Raw>, Complaint> {
     match &raw.what {
@@ -307,52 +287,16 @@ fn proxies(raw: &Raw) -> Result<Value, Complaint> {
     Ok(Value::Proxies(all))
 }
 
-/// A folder, `/url/=folder`, a table of both, or `off`.
-fn mount(raw: &Raw) -> Result<Value, Complaint> {
-    match &raw.what {
-        What::Switch(false) => Ok(Value::Off),
-        What::Table(entries) => mount_table(raw, entries),
-        _ => match text(raw)? {
-            "off" => Ok(Value::Off),
-            text => match text.split_once('=') {
-                Some((url, root)) if url.starts_with('/') && !root.is_empty() => {
-                    Ok(Value::Mount { url: Some(prefix(raw, url)?), root: root.into() })
-                }
-                _ => Ok(Value::Mount { url: None, root: text.into() }),
-            },
-        },
-    }
-}
-
-fn mount_table(raw: &Raw, entries: &[(String, Range<usize>, Raw)]) -> Result<Value, Complaint> {
-    let (mut url, mut root) = (None, None);
-    for (key, span, value) in entries {
-        match key.as_str() {
-            "url" => url = Some(prefix(value, text(value)?)?),
-            "root" => root = Some(path(value)?),
-            _ => {
-                let sentence = format!("`{key}` is not known here");
-                return Err(Complaint {
-                    sentence,
-                    hint: "the keys are url and root".into(),
-                    span: span.clone(),
-                });
-            }
+fn origins(raw: &Raw) -> Result<Value, Complaint> {
+    let mut all = Vec::new();
+    for item in items(raw)? {
+        match origin::read(text(&item)?) {
+            Ok(origin) if all.contains(&origin) => {}
+            Ok(origin) => all.push(origin),
+            Err((why, hint)) => return complain(&item, format!("{} {why}", item.quoted()), hint),
         }
     }
-    match root {
-        Some(root) => Ok(Value::Mount { url, root }),
-        None => complain(raw, "names no folder", "add root = \"folder\""),
-    }
-}
-
-/// A URL prefix below `/`, given its closing `/`.
-fn prefix(raw: &Raw, url: &str) -> Result<String, Complaint> {
-    let url = if url.ends_with('/') { url.to_owned() } else { format!("{url}/") };
-    match url.len() > 1 && is_url_path(&url) {
-        true => Ok(url),
-        false => complain(raw, format!("{url:?} is no URL prefix below /"), "write it as \"/static/\""),
-    }
+    Ok(Value::Texts(all))
 }
 
 #[cfg(test)]
@@ -380,7 +324,24 @@ mod tests {
             ("server_header", "maybe", None),
             ("log", "WARNING", Some(Value::Word("warning"))),
             ("log", "loud", None),
-            ("interface", "asgi", None),
+            ("interface", "ASGI", Some(Value::Word("asgi"))),
+            ("interface", "uwsgi", None),
+            ("tasks", "16384", Some(Value::Count(16_384))),
+            ("tasks", "16385", None),
+            ("loop", "uvloop", Some(Value::Word("uvloop"))),
+            ("websocket_ping", "0", Some(Value::Off)),
+            ("websocket_timeout", "0", None),
+            ("root_path", "", Some(Value::Unset)),
+            ("root_path", "/", Some(Value::Unset)),
+            ("root_path", "/shop/", Some(Value::Text("/shop".into()))),
+            ("root_path", "shop", None),
+            ("root_path", "/a//b", None),
+            (
+                "websocket_origins",
+                "same, https://Example.com:443,https://example.com",
+                Some(Value::Texts(vec!["same".into(), "https://example.com".into()])),
+            ),
+            ("websocket_origins", "example.com", None),
             ("workers", "3", Some(Value::Count(3))),
             ("workers", "auto", Some(Value::Auto)),
             ("workers", "0", Some(Value::Auto)),

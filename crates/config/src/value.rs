@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::bind::Bind;
 use crate::knobs::Kind;
+use crate::paths::PathRules;
 use crate::proxies::TrustedProxies;
 use crate::units;
 
@@ -30,6 +31,8 @@ pub(crate) enum Value {
     Binds(Vec<Bind>),
     Proxies(TrustedProxies),
     Mount { url: Option<String>, root: PathBuf },
+    Texts(Vec<String>),
+    PathRules(PathRules),
 }
 
 impl Value {
@@ -78,6 +81,14 @@ impl Value {
                 Some(url) => serde_json::json!({ "url": url, "root": path(root) }),
                 None => path(root).into(),
             },
+            Value::Texts(all) => all.iter().map(String::as_str).collect(),
+            Value::PathRules(rules) => rules
+                .all()
+                .map(|(prefix, interface)| {
+                    (prefix.to_owned(), serde_json::json!({ "interface": interface.as_str() }))
+                })
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
         }
     }
 }

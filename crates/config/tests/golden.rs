@@ -24,7 +24,7 @@ fn shop(name: &str) -> Site {
     Site::new(name)
         .file(
             "bandstand.toml",
-            "# the shop\nbind = [\":8080\", \"unix:run/shop.sock\"]\ntimeout = \"1m\"\nworkers = 2\n",
+            "# the shop\nbind = [\":8080\", \"unix:run/shop.sock\"]\ntimeout = \"1m\"\nworkers = 2\nwebsocket_origins = [\"same\"]\n\n[paths.\"/api/\"]\ninterface = \"asgi\"\n",
         )
         .file("pyproject.toml", "[project]\nname = \"shop\"\n\n[tool.bandstand]\nlog_format = \"json\"\n")
         .file("prod.env", "SECRET_KEY=x\nBANDSTAND_UMASK=027\n")
@@ -76,7 +76,23 @@ fn messages() {
         ("no table", file("[timeout]\nx = 1\n")),
         ("flag only", file("config = \"x.toml\"\n")),
         ("decimal umask", file("umask = 22\n")),
-        ("planned interface", file("interface = \"asgi\"\n")),
+        ("unknown interface", file("interface = \"uwsgi\"\n")),
+        ("threads_max below threads", file("threads = 8\nthreads_max = 4\n")),
+        ("threads_max below threads by flag", file("threads_max = 4\n").flag("threads", &["8"])),
+        ("a misspelled key of a path", file("[paths.\"/api\"]\n  interfase = \"asgi\"\n")),
+        ("a key of a path that means nothing", file("[paths.\"/api\"]\nmethod = \"GET\"\n")),
+        ("a path with a wrong interface", file("[paths]\n\"/api\" = { interface = \"both\" }\n")),
+        ("a path that is none", file("[paths.api]\ninterface = \"asgi\"\n")),
+        (
+            "a path named twice",
+            file("[paths.\"/a\"]\ninterface = \"asgi\"\n[paths.\"/a/\"]\ninterface = \"wsgi\"\n"),
+        ),
+        ("a path without a table", file("[paths]\n\"/api\" = \"asgi\"\n")),
+        ("paths that are no table", file("paths = \"/api\"\n")),
+        ("paths as a variable", site().env("BANDSTAND_PATHS", "/api")),
+        ("an asgi path without asgi", file("interface = \"wsgi\"\n[paths.\"/api\"]\ninterface = \"asgi\"\n")),
+        ("an origin with a path", file("websocket_origins = [\"same\", \"https://example.com/\"]\n")),
+        ("any origin", site().flag("websocket_origins", &["*"])),
         ("same prefix twice", file("static = \"/a/=x\"\nmedia = \"/a/=y\"\n")),
         ("same health paths", file("health_path = \"/-/ready\"\n")),
         ("pyproject", site().file("pyproject.toml", "[tool.bandstand]\nmax-body = 1\n")),

@@ -6,7 +6,9 @@ mod site;
 
 use std::time::Duration;
 
-use bandstand_config::{Bind, Destination, Interface, Level, Mount, ProjectSettings};
+use bandstand_config::{
+    Bind, Destination, EventLoop, Interface, Level, Lifespan, Mount, PathInterface, ProjectSettings,
+};
 use site::Site;
 
 #[test]
@@ -22,6 +24,15 @@ fn defaults_alone_fill_every_field() {
         (s.access_log.clone(), s.log, s.interface),
         (Destination::Stdout, Level::Info, Interface::Auto)
     );
+    assert_eq!((s.threads_max.get(), s.tasks.get(), s.bridge), (16, 1000, true));
+    assert_eq!((s.event_loop, s.lifespan, s.root_path.as_str()), (EventLoop::Auto, Lifespan::Auto, ""));
+    let twenty = Duration::from_secs(20);
+    assert_eq!(
+        (s.websocket_ping, s.websocket_timeout, s.websocket_max_size),
+        (Some(twenty), twenty, 16 << 20)
+    );
+    assert!(s.websocket_compress && s.websocket_origins.is_empty());
+    assert_eq!(s.interface_for(b"/"), None);
     assert_eq!(s.spool_dir.to_str(), Some("/tmp"));
     assert!(s.trusted_proxies.networks.is_empty() && !s.trusted_proxies.unix);
 }
@@ -174,6 +185,53 @@ fn static_and_media_join_what_people_and_django_say() {
 fn empty_variables_are_not_set() {
     let settings = Site::new("empty").env("BANDSTAND_BIND", "").env("PORT", "").load().unwrap().settings;
     assert_eq!(settings.bind, [Bind::parse("127.0.0.1:8000").unwrap()]);
+}
+
+#[test]
+fn paths_come_from_the_stronger_file_as_a_whole() {
+    let site = Site::new("paths")
+        .file(
+            "bandstand.toml",
+            "[paths.'/api']\ninterface = 'asgi'\n[paths.'/api/old']\ninterface = 'wsgi'\n[paths.'/x']\n",
+        )
+        .file("pyproject.toml", "[tool.bandstand.paths.\"/other\"]\ninterface = \"asgi\"\n");
+    let both = site.load().unwrap().settings;
+    let project = site.without("bandstand.toml").load().unwrap().settings;
+    for (settings, path, wanted) in [
+        (&both, "/api/new", Some(PathInterface::Asgi)),
+        (&both, "/api/old/1", Some(PathInterface::Wsgi)),
+        (&both, "/x", None),
+        (&both, "/other", None),
+        (&project, "/other", Some(PathInterface::Asgi)),
+        (&project, "/api", None),
+    ] {
+        assert_eq!(settings.interface_for(path.as_bytes()), wanted, "{path}");
+    }
+}
+
+#[test]
+fn threads_max_follows_threads_unless_written() {
+    for (written, wanted) in [
+        ("threads = 4", Some(16)),
+        ("threads = 40", Some(40)),
+        ("threads = 40\nthreads_max = 41", Some(41)),
+        ("threads = 40\nthreads_max = 39", None),
+        ("threads_max = 1", None),
+    ] {
+        let loaded = Site::new("threads-max").file("bandstand.toml", written).load();
+        assert_eq!(loaded.ok().map(|loaded| loaded.settings.threads_max.get()), wanted, "{written}");
+    }
+}
+
+#[test]
+fn a_path_the_application_has_no_interface_for_is_noted() {
+    let site = Site::new("paths-note").file("bandstand.toml", "[paths.'/api']\ninterface = 'asgi'");
+    for (interface, notes) in [("wsgi", 1), ("asgi", 0), ("both", 0)] {
+        let said =
+            ProjectSettings::from_json(format!("{{\"interface\": \"{interface}\"}}").as_bytes()).unwrap();
+        let loaded = site.load().unwrap().with_django(&said);
+        assert_eq!(loaded.notes.len(), notes, "{interface}: {:?}", loaded.notes);
+    }
 }
 
 fn django(json: &str) -> ProjectSettings {
