@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use bandstand_semantics::framing::Framing;
 use bandstand_semantics::host::{HostError, parse_host};
+use bandstand_semantics::websocket::handshake::{HandshakeError, Offer};
 use bandstand_semantics::{Fields, Version};
 use bytes::Bytes;
 
@@ -104,6 +105,8 @@ pub(crate) struct Exchange {
     pub(crate) expects_continue: bool,
     /// The client wants the connection kept.
     pub(crate) keep_alive: bool,
+    /// The client takes fields after the body; filled by `identify`, before it takes the field out that says so.
+    pub(crate) takes_trailers: bool,
     pub(crate) started: Instant,
     pub(crate) request_id: RequestId,
     /// Path, percent-decoded once; filled by `identify`.
@@ -114,6 +117,10 @@ pub(crate) struct Exchange {
     pub(crate) client_port: u16,
     pub(crate) https: bool,
     pub(crate) server_port: u16,
+    /// It asks for a WebSocket, in these words; filled by `identify`, before it takes the fields out.
+    pub(crate) upgrade: Option<Box<Result<Offer, HandshakeError>>>,
+    /// It is a WebSocket, and may be one; filled by `upgrade`.
+    pub(crate) websocket: Option<Box<Offer>>,
     /// Filled by `receive`.
     pub(crate) body: Body,
     /// Bytes of the body that came over the wire so far.
@@ -179,6 +186,7 @@ impl Exchange {
             framing,
             expects_continue: false,
             keep_alive: false,
+            takes_trailers: false,
             started,
             request_id: RequestId::new(),
             path: Vec::new(),
@@ -186,6 +194,8 @@ impl Exchange {
             client_port: 0,
             https: false,
             server_port: 0,
+            upgrade: None,
+            websocket: None,
             body: Body::None,
             bytes_in: 0,
             submitted: None,
@@ -250,6 +260,8 @@ pub(crate) enum AnswerBody {
     Parts(Vec<Part>),
     /// The worker is still at it: the first bytes, then events.
     Stream { ticket: Ticket, first: Vec<u8>, offset: usize },
+    /// No body: with status 101 the connection becomes a WebSocket, and this is the app's end of it.
+    Upgrade(Ticket),
 }
 
 impl Answer {

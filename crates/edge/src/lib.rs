@@ -17,4 +17,4 @@ mod run;
 mod shared;
 mod stages;
 
-pub use run::{Run, ServeError, serve};
+pub use run::{Run, ServeError, serve, worker_environment};

@@ -25,6 +25,8 @@ pub(crate) async fn run(shared: &Shared, exchange: &mut Exchange, incoming: &mut
         Err(refusal) => refusal.answer(exchange),
     };
     exchange.bytes_in = incoming.received();
+    // What a client has sent before it was refused its WebSocket may be frames; nobody must read them as a request.
+    answer.close |= exchange.websocket.is_some() && incoming.is_followed();
     filters::hop::apply(&mut answer);
     filters::headers::apply(shared, exchange, &mut answer);
     answer
@@ -54,10 +56,14 @@ async fn decide(
     stage!(stages::identify::run(shared, exchange));
     stage!(stages::route::run(shared, exchange));
     stage!(stages::admit::run(shared, exchange).await);
-    stage!(stages::assets::run(shared, exchange).await);
-    stage!(stages::receive::run(shared, exchange, incoming).await);
-    let ticket = stages::queue::run(shared, exchange);
-    stages::dispatch::run(ticket, exchange, incoming).await
+    stage!(stages::upgrade::run(shared, exchange));
+    // A WebSocket is no file, and its handshake has no body.
+    if exchange.websocket.is_none() {
+        stage!(stages::assets::run(shared, exchange).await);
+        stage!(stages::receive::run(shared, exchange, incoming).await);
+    }
+    let ticket = stages::queue::run(shared, exchange)?;
+    stages::dispatch::run(shared, ticket, exchange, incoming).await
 }
 
 #[cfg(test)]
@@ -67,7 +73,7 @@ mod tests {
     fn order_is_as_documented() {
         let code = include_str!("pipeline.rs");
         let document = include_str!("../../../ARCHITECTURE.md");
-        let stages = ["identify", "route", "admit", "assets", "receive", "queue", "dispatch"];
+        let stages = ["identify", "route", "admit", "upgrade", "assets", "receive", "queue", "dispatch"];
         let places: Vec<_> = stages.iter().map(|stage| code.find(&format!("stages::{stage}::run"))).collect();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
         let places: Vec<_> =

@@ -51,11 +51,13 @@ macro_rules! refusals {
 refusals! {
     MalformedRequest = 400 "malformed_request" "http_request_error" close None, "The request is not well-formed HTTP.";
     BadFraming = 400 "bad_framing" "http_request_error" close None, "The length of the request body is not clear.";
+    BadHandshake = 400 "bad_handshake" "http_request_error" close None, "The request for a WebSocket is not valid.";
     BadChunk = 400 "bad_chunk" "http_request_error" close None, "The chunked request body is not well formed.";
     BadTarget = 400 "bad_target" "http_request_error" close None, "The request target is not valid.";
     BadPath = 400 "bad_path" "http_request_error" keep None, "The path of the address is not valid.";
     BadHost = 400 "bad_host" "http_request_error" close None, "The Host field is missing or not valid.";
     BodyCutShort = 400 "body_cut_short" "http_request_error" close None, "The request body ended before it was complete.";
+    OriginDenied = 403 "origin_denied" "http_request_denied" close None, "Pages of that origin may not open a WebSocket here.";
     NotFound = 404 "not_found" "http_request_error" keep None, "There is nothing at this address.";
     MethodNotAllowed = 405 "method_not_allowed" "http_request_error" keep None, "A file can only be read.";
     HeadTimeout = 408 "head_timeout" "http_request_error" close None, "The request took too long to arrive.";
@@ -65,6 +67,7 @@ refusals! {
     ExpectationFailed = 417 "expectation_failed" "http_request_error" close None, "The Expect field asks for something unknown.";
     HostNotServed = 421 "host_not_served" "http_request_denied" keep None, "This server does not answer for that host.";
     ClientGone = 499 "client_gone" "connection_terminated" close None, "The client has left.";
+    WebSocketVersion = 426 "websocket_version" "http_request_error" close None, "This server speaks version 13 of the WebSocket protocol.";
     HeadTooLarge = 431 "head_too_large" "http_request_error" close None, "The request has too many or too large header fields.";
     AppFailed = 500 "app_failed" "http_response_incomplete" keep None, "The application failed. The error was logged.";
     UnsupportedCoding = 501 "unsupported_coding" "http_request_error" close None, "The transfer coding is not supported.";
@@ -120,6 +123,9 @@ impl Refusal {
         );
         if row.status == 405 {
             answer.fields.push(b"Allow", b"GET, HEAD");
+        }
+        if row.status == 426 {
+            answer.fields.push(b"Sec-WebSocket-Version", b"13");
         }
         if let Some(seconds) = row.retry_after {
             answer.fields.push(b"Retry-After", seconds.to_string().as_bytes());

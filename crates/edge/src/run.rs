@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use bandstand_config::{Loaded, Project as ProjectSource, ProjectSettings, Settings};
 use bandstand_semantics::forwarded::TrustedProxies;
 use bandstand_supervisor::{Command, Event, Fleet, Plan, WorkerNumber};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::assets::{HashedNames, Manifest, Root, RootKind};
 use crate::connection::registry::Registry;
-use crate::dispatch::{Limits, Notice, Pace, Pool, run_channel};
+use crate::dispatch::{Limits, Notice, Pace, Pool, Sockets, Writers, run_channel};
 use crate::listener::{Listener, bind_all};
 use crate::observe::{logging, record::AccessLog};
 use crate::shared::{DateClock, Phase, Project, Shared};
@@ -217,7 +217,22 @@ pub(crate) fn share(settings: &Settings, access_log: Option<AccessLog>) -> Share
 }
 
 fn plan(run: &Run, settings: &Settings) -> Plan {
-    let Run { project, python, app_env, .. } = run;
+    Plan {
+        python: run.python.clone(),
+        arguments: ["-m", "bandstand.worker"].map(OsString::from).to_vec(),
+        directory: run.project.chdir.clone(),
+        environment: worker_environment(run),
+        workers: u16::try_from(settings.workers.get()).unwrap_or(u16::MAX),
+        boot_timeout: settings.boot_timeout,
+        graceful_timeout: settings.graceful_timeout,
+        umask: settings.umask,
+    }
+}
+
+/// The whole environment of a worker, but the descriptors, which the supervisor adds.
+pub fn worker_environment(run: &Run) -> Vec<(OsString, OsString)> {
+    let Run { project, app_env, loaded, .. } = run;
+    let settings = &loaded.settings;
     let mut environment: Vec<(OsString, OsString)> = std::env::vars_os()
         .filter(|(name, _)| !matches!(name.to_str(), Some("LISTEN_FDS" | "LISTEN_PID" | "LISTEN_FDNAMES")))
         .collect();
@@ -234,20 +249,17 @@ fn plan(run: &Run, settings: &Settings) -> Plan {
     let paths = std::env::join_paths(&project.pythonpath).unwrap_or_default();
     set("BANDSTAND_APP", project.app.clone().unwrap_or_default().into());
     set("BANDSTAND_THREADS", settings.threads.to_string().into());
+    set("BANDSTAND_THREADS_MAX", settings.threads_max.to_string().into());
+    set("BANDSTAND_TASKS", settings.tasks.to_string().into());
+    set("BANDSTAND_INTERFACE", settings.interface.as_str().into());
+    set("BANDSTAND_BRIDGE", u8::from(settings.bridge).to_string().into());
+    set("BANDSTAND_LOOP", settings.event_loop.as_str().into());
+    set("BANDSTAND_LIFESPAN", settings.lifespan.as_str().into());
     set("BANDSTAND_MULTIPROCESS", u8::from(settings.workers.get() > 1).to_string().into());
     set("BANDSTAND_PYTHONPATH", paths);
     // Lines of the app reach the log as they are written, not when 8 KiB have come together.
     set("PYTHONUNBUFFERED", "1".into());
-    Plan {
-        python: python.clone(),
-        arguments: ["-m", "bandstand.worker"].map(OsString::from).to_vec(),
-        directory: project.chdir.clone(),
-        environment,
-        workers: u16::try_from(settings.workers.get()).unwrap_or(u16::MAX),
-        boot_timeout: settings.boot_timeout,
-        graceful_timeout: settings.graceful_timeout,
-        umask: settings.umask,
-    }
+    environment
 }
 
 /// Processes: started, leaving, gone.
@@ -260,11 +272,12 @@ async fn follow_fleet(
 ) {
     while let Some(event) = events.recv().await {
         match event {
-            Event::Started { number, pid, channel, board } => {
+            Event::Started { number, pid, channel, lane, board } => {
                 tracing::debug!(worker = number.0, pid, "worker started");
-                let writer = Arc::new(Notify::new());
-                shared.pool.add(number.0, board, writer.clone());
-                tokio::spawn(run_channel(shared.pool.clone(), number.0, channel, writer, notices.clone()));
+                let writers = Writers::default();
+                shared.pool.add(number.0, board, writers.clone());
+                let sockets = Sockets { channel, lane };
+                tokio::spawn(run_channel(shared.pool.clone(), number.0, sockets, writers, notices.clone()));
             }
             Event::Draining { number } => shared.pool.retire(number.0),
             // The supervisor has logged it; what the worker held is seen to when its channel ends.
@@ -405,12 +418,20 @@ fn hosts_of(said: &ProjectSettings) -> Option<Vec<String>> {
     Some(django.allowed_hosts.clone())
 }
 
-/// Requests that take too long: their client has its 504, their worker is looked at and replaced.
+/// Requests that take too long: their client has its 504, their worker, if it is held up, is looked at and replaced.
 async fn watch_clock(shared: Arc<Shared>, fleet: Fleet) {
     shared
         .pool
         .watch_clock(|late| {
             let worker = WorkerNumber(late.worker);
+            if !late.stuck {
+                tracing::error!(
+                    worker = late.worker,
+                    request_id = late.name.as_str(),
+                    "a request ran out of time and was cancelled"
+                );
+                return;
+            }
             tracing::error!(
                 worker = late.worker,
                 request_id = late.name.as_str(),

@@ -9,6 +9,7 @@
 //!      ▼                         ▼                           ▼                               ▼
 //!    Closed ◄──────────────── Lingering (our side shut, theirs read and thrown away for a moment) ◄──┘
 //! ```
+//! A connection that was upgraded is a WebSocket until it closes (`connection::websocket`).
 
 mod body;
 mod send;
@@ -24,8 +25,9 @@ use super::head::{self, HeadLimits, Parsed};
 use super::registry::Place;
 use super::stream::Stream;
 use super::timer::Timer;
+use super::websocket::{self, Upgraded};
 use super::write::{self, Asked};
-use crate::exchange::{Answer, Ends, Exchange};
+use crate::exchange::{Answer, AnswerBody, Ends, Exchange};
 use crate::observe::record::Record;
 use crate::observe::request_id::RequestId;
 use crate::pipeline;
@@ -35,9 +37,9 @@ use crate::shared::Shared;
 pub(crate) use body::{BodyError, Incoming};
 
 /// Bytes read at once while a head is expected.
-const HEAD_READ_BYTES: usize = 4 * 1024;
+pub(super) const HEAD_READ_BYTES: usize = 4 * 1024;
 /// Bytes read at once while a body is expected.
-const BODY_READ_BYTES: usize = 64 * 1024;
+pub(super) const BODY_READ_BYTES: usize = 64 * 1024;
 /// What is read and thrown away after an answer that closes, so that the client can read it before its own data meet a
 /// closed socket (RFC 9112 §9.6).
 const LINGER_BYTES: usize = 512 * 1024;
@@ -47,17 +49,17 @@ const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// A client's connection.
 pub(crate) struct Connection {
-    shared: Arc<Shared>,
-    stream: Stream,
+    pub(super) shared: Arc<Shared>,
+    pub(super) stream: Stream,
     ends: Ends,
-    place: Place,
-    timer: Timer,
+    pub(super) place: Place,
+    pub(super) timer: Timer,
     /// Bytes read and not yet used.
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     /// Where in `buffer` the next one is.
-    at: usize,
+    pub(super) at: usize,
     /// The client has shut its sending side.
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 /// The connection can go no further.
@@ -74,6 +76,15 @@ enum Rest {
     Closed,
 }
 
+/// What becomes of the connection after a request.
+enum Served<'s> {
+    /// The next may come.
+    Open,
+    Closed,
+    /// It is a WebSocket from here on. Boxed: it is returned through every request's future.
+    Upgraded(Box<Upgraded<'s>>),
+}
+
 enum Headed {
     Request(Box<Exchange>),
     Refused(Refusal),
@@ -88,14 +99,17 @@ impl Connection {
 
     /// Serves it until it closes.
     pub(crate) async fn run(mut self) {
+        let shared = self.shared.clone();
         loop {
             match self.rest().await {
                 Rest::Request => self.place.busy(),
                 Rest::Closed => return,
             }
             // Boxed: the state of a request is kilobytes, and most connections rest.
-            if !Box::pin(self.serve()).await {
-                return;
+            match Box::pin(self.serve(&shared)).await {
+                Served::Open => {}
+                Served::Closed => return,
+                Served::Upgraded(upgraded) => return Box::pin(websocket::run(&mut self, *upgraded)).await,
             }
         }
     }
@@ -132,31 +146,38 @@ impl Connection {
         }
     }
 
-    /// One request and its answer. False when the connection is over.
-    async fn serve(&mut self) -> bool {
+    /// One request and its answer.
+    async fn serve<'s>(&mut self, shared: &'s Shared) -> Served<'s> {
         let started = Instant::now();
         let mut exchange = match self.read_head(started).await {
             Headed::Request(exchange) => exchange,
             Headed::Refused(refusal) => {
                 self.refuse(refusal, started).await;
-                return false;
+                return Served::Closed;
             }
-            Headed::Closed => return false,
+            Headed::Closed => return Served::Closed,
         };
-        let shared = self.shared.clone();
         let mut incoming = Incoming::new(self, &exchange);
-        let answer = pipeline::run(&shared, &mut exchange, &mut incoming).await;
+        let mut answer = pipeline::run(shared, &mut exchange, &mut incoming).await;
         let unread = incoming.leftover();
         let mut record = Record::of(&exchange, shared.access_log.as_ref());
+        let body = std::mem::replace(&mut answer.body, AnswerBody::Empty);
+        if let AnswerBody::Upgrade(ticket) = body {
+            return match self.answer(&exchange, answer, unread, &mut record).await {
+                Ok(_) => Served::Upgraded(Box::new(Upgraded::new(ticket, &exchange, record))),
+                Err(_) => Served::Closed,
+            };
+        }
+        answer.body = body;
         let kept = self.answer(&exchange, answer, unread, &mut record).await;
         drop(record);
         match kept {
-            Ok(Kept::Open) => true,
+            Ok(Kept::Open) => Served::Open,
             Ok(Kept::Close) => {
                 self.linger().await;
-                false
+                Served::Closed
             }
-            Err(_) => false,
+            Err(_) => Served::Closed,
         }
     }
 
@@ -258,6 +279,7 @@ impl Connection {
             head: false,
             keep: false,
             request_id: request_id.as_bytes(),
+            trailers: false,
         };
         if self.send_answer(answer, asked, &mut record).await.is_ok() {
             drop(record);
@@ -282,12 +304,13 @@ impl Connection {
             head: exchange.is_head(),
             keep,
             request_id: exchange.request_id.as_bytes(),
+            trailers: exchange.takes_trailers,
         };
         self.send_answer(answer, asked, record).await
     }
 
     /// Shuts our side and reads what still comes, for a moment.
-    async fn linger(&mut self) {
+    pub(super) async fn linger(&mut self) {
         self.stream.shut_down_writing();
         let deadline = Instant::now() + LINGER_TIME;
         let mut thrown = 0;

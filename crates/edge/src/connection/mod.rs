@@ -7,6 +7,7 @@ mod head;
 pub(crate) mod registry;
 mod stream;
 mod timer;
+mod websocket;
 mod write;
 
 pub(crate) use h1::{BodyError, Incoming};

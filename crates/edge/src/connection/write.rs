@@ -7,6 +7,9 @@
 use std::time::Instant;
 
 use bandstand_semantics::Version;
+use bandstand_semantics::text::{valid_field_name, valid_field_value};
+use bandstand_semantics::trailer::may_be_trailer;
+use bandstand_wire::head::decode_trailers;
 
 use crate::exchange::{Answer, AnswerBody};
 use crate::refusal::phrase;
@@ -33,6 +36,8 @@ pub(crate) struct Asked<'a> {
     /// The connection goes on after this answer, if the answer can be framed.
     pub(crate) keep: bool,
     pub(crate) request_id: &'a [u8],
+    /// The client takes fields after the body.
+    pub(crate) trailers: bool,
 }
 
 /// How this answer's body is framed.
@@ -96,7 +101,14 @@ pub(crate) fn head(
         }
         Framing::None | Framing::Close => {}
     }
+    // Told once the connection changes hands, and where it would, had the client asked for it properly (RFC 9110 §7.8,
+    // §15.5.22). WebSockets are the only protocol that this connection changes to.
+    let upgrades = answer.status == 101;
+    if upgrades || (answer.status == 426 && answer.fields.contains("sec-websocket-version")) {
+        out.extend_from_slice(b"Upgrade: websocket\r\nConnection: Upgrade\r\n");
+    }
     match (keep, asked.version) {
+        _ if upgrades => {}
         (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
         (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
         (true, _) => {}
@@ -125,8 +137,25 @@ pub(crate) fn chunk_head(length: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The end of a chunked body, without trailers.
-pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// The end of a chunked body, with its trailers (RFC 9112 §7.1.2); `trailers` are lines from `trailers`, or nothing.
+pub(crate) fn last_chunk(trailers: &[u8]) -> Vec<u8> {
+    [b"0\r\n", trailers, b"\r\n"].concat()
+}
+
+/// The app's trailers in wire form as lines, without those that may not come after a body. `None`: what came are no valid
+/// fields, and a worker that sends them is not to be believed the rest.
+pub(crate) fn trailers(payload: &[u8]) -> Option<Vec<u8>> {
+    let mut lines = Vec::with_capacity(payload.len());
+    for (name, value) in decode_trailers(payload).ok()?.iter() {
+        if !valid_field_name(name) || !valid_field_value(value) {
+            return None;
+        }
+        if may_be_trailer(name) {
+            field(name, value, &mut lines);
+        }
+    }
+    Some(lines)
+}
 
 #[cfg(test)]
 mod tests {

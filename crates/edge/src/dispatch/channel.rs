@@ -1,8 +1,9 @@
-//! The bytes of one worker's socket, both ways.
+//! The bytes of one worker's two sockets: its channel, both ways, and its loop's lane, from the edge only.
 //!
-//! Owns the reading and writing tasks of a channel; what the frames mean is `pool`'s. One read takes in all answers
+//! Owns the reading and writing tasks; what the frames mean is `frames`'. One read takes in all answers
 //! that are there, one write sends all requests queued since the last: at saturation a request costs a fraction of a
 //! system call on each side. Descriptors come with `SCM_RIGHTS`; at most `DESCRIPTORS` are held, more end the channel.
+//! A worker is lost when its channel ends, whatever becomes of its lane.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -21,8 +22,9 @@ use rustix::net::{
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
 
-use super::link::Outbox;
+use super::link::{Outbox, Writers};
 use super::pool::Pool;
+use super::queue::Lane;
 
 /// Descriptors that may come before the frames they belong to.
 const DESCRIPTORS: usize = 512;
@@ -38,26 +40,41 @@ pub(crate) enum Notice {
     Lost { number: u32, error: Option<String> },
 }
 
-/// Runs the channel of a worker until its stream ends, then says so.
+/// The edge's ends of a worker's sockets.
+pub(crate) struct Sockets {
+    pub(crate) channel: UnixStream,
+    pub(crate) lane: UnixStream,
+}
+
+/// Runs the sockets of a worker until its channel's stream ends, then says so.
 pub(crate) async fn run_channel(
     pool: Arc<Pool>,
     number: u32,
-    stream: UnixStream,
-    writer: Arc<Notify>,
+    sockets: Sockets,
+    writers: Writers,
     notices: mpsc::UnboundedSender<Notice>,
 ) {
-    let error = match bandstand_supervisor::watch_channel(stream) {
-        Ok(socket) => {
-            tokio::select! {
-                result = read_frames(&pool, number, &socket, &notices) => result.err(),
-                result = write_frames(&pool, number, &socket, &writer) => result.err(),
-            }
-        }
-        Err(error) => Some(error),
-    };
+    let error = carry_frames(&pool, number, sockets, &writers, &notices).await.err();
     pool.remove(number);
     // Nobody listens any more once the server has stopped.
     let _ = notices.send(Notice::Lost { number, error: error.map(|error| error.to_string()) });
+}
+
+async fn carry_frames(
+    pool: &Pool,
+    number: u32,
+    sockets: Sockets,
+    writers: &Writers,
+    notices: &mpsc::UnboundedSender<Notice>,
+) -> io::Result<()> {
+    let channel = bandstand_supervisor::watch_channel(sockets.channel)?;
+    let lane = bandstand_supervisor::watch_channel(sockets.lane)?;
+    let write = |lane: Lane, socket| write_frames(pool, number, lane, socket, &writers[lane as usize]);
+    tokio::select! {
+        result = read_frames(pool, number, &channel, notices) => result,
+        result = write(Lane::Threads, &channel) => result,
+        result = write(Lane::Loop, &lane) => result,
+    }
 }
 
 async fn read_frames(
@@ -105,7 +122,7 @@ fn greet(
     let notice = match frame.header.kind {
         Kind::Hello => {
             let hello = Hello::decode(frame.payload)?;
-            pool.opened(number, usize::from(hello.threads));
+            pool.opened(number, usize::from(hello.threads), usize::from(hello.tasks));
             Notice::Hello { number, project: hello.project.to_vec() }
         }
         Kind::Failed => {
@@ -172,6 +189,7 @@ async fn receive(
 async fn write_frames(
     pool: &Pool,
     number: u32,
+    lane: Lane,
     socket: &AsyncFd<UnixStream>,
     writer: &Notify,
 ) -> io::Result<()> {
@@ -180,7 +198,7 @@ async fn write_frames(
         writer.notified().await;
         outbox.bytes.clear();
         outbox.descriptors.clear();
-        let last = pool.take_outbox(number, &mut outbox);
+        let last = pool.take_outbox(number, lane, &mut outbox);
         if !send(socket, &mut outbox).await? {
             // It takes nothing more; the reading side sees the end of the stream and what came before it.
             pool.retire(number);

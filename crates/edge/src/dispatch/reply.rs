@@ -18,10 +18,23 @@ pub(crate) enum Event {
     Head(HeadFrame),
     /// More of the body.
     Chunk(Vec<u8>),
+    /// Fields after the body, in wire form; `End` follows.
+    Trailers(Vec<u8>),
     /// The body is over; `broken` when the app failed within it.
     End { broken: bool, service_us: u32 },
     /// There will be no (more) answer.
     Failed(Failure),
+    /// The app accepts the WebSocket: a head with status 101 in wire form, valid.
+    Accept(Vec<u8>),
+    /// A message from the app, or a piece of it; `whole` on the last. Its bytes are credit, given back with
+    /// `Ticket::consumed`.
+    Message { text: bool, whole: bool, bytes: Vec<u8> },
+    /// The app closes the WebSocket; nothing follows.
+    Close { code: u16, reason: String },
+    /// So many more bytes of messages may be sent to the app.
+    Credit(u32),
+    /// The worker is leaving: the WebSocket is to be closed with 1012.
+    Restart,
 }
 
 /// The frame that holds the head, and perhaps all, of an answer.
@@ -107,7 +120,11 @@ impl Reply {
         if let Event::End { service_us, .. } = &event {
             state.trace.service_us = Some(*service_us);
         }
-        state.events.push_back(event);
+        match (event, state.events.back_mut()) {
+            // A worker may say it in as many frames as it likes.
+            (Event::Credit(more), Some(Event::Credit(credit))) => *credit = credit.saturating_add(more),
+            (event, _) => state.events.push_back(event),
+        }
         state.waker.take()
     }
 

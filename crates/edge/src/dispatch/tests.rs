@@ -1,6 +1,6 @@
 //! Stories of two peers: the pool and its channels on one side, a scripted worker on the other.
 //!
-//! The worker is a few lines over a real socket pair and a real board: it reads frames, begins what it likes, and writes
+//! The worker is a few lines over real socket pairs and a real board: it reads frames, begins what it likes, and writes
 //! what the story wants, right or wrong. Nothing sleeps: a step waits for a frame, an event or a notice, with a deadline.
 //! That nothing comes is seen after `settle`, which lets every task that can run do so.
 
@@ -23,12 +23,16 @@ use rustix::net::{
     SendFlags, Shutdown,
 };
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::pool::Overdue;
-use super::{Event, Failure, HeadFrame, Limits, Notice, Pool, Request, Ticket, run_channel};
+use super::clock::Overdue;
+use super::{
+    Event, Failure, HeadFrame, Lane, Limits, Notice, Pool, Request, Sockets, Ticket, Writers, run_channel,
+};
 use crate::observe::request_id::RequestId;
+
+mod loops;
 
 const SECOND: Duration = Duration::from_secs(1);
 const PATIENT: Limits = Limits { queue: 1000, queue_timeout: Duration::from_secs(60), timeout: None };
@@ -78,25 +82,26 @@ impl House {
     /// A worker that has said nothing yet.
     fn apprentice(&mut self) -> Worker {
         self.hired += 1;
-        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (channel, their_channel) = UnixStream::pair().unwrap();
+        let (lane, their_lane) = UnixStream::pair().unwrap();
         let board = Arc::new(Board::create().unwrap().0);
-        let writer = Arc::new(Notify::new());
-        self.pool.add(self.hired, board.clone(), writer.clone());
-        tokio::spawn(run_channel(self.pool.clone(), self.hired, ours, writer, self.sender.clone()));
-        Worker {
-            number: self.hired,
-            socket: bandstand_supervisor::watch_channel(theirs).unwrap(),
-            board,
-            decoder: Decoder::default(),
-            descriptors: VecDeque::new(),
-            ended: false,
-        }
+        let writers = Writers::default();
+        self.pool.add(self.hired, board.clone(), writers.clone());
+        let sockets = Sockets { channel, lane };
+        tokio::spawn(run_channel(self.pool.clone(), self.hired, sockets, writers, self.sender.clone()));
+        let (channel, lane) = (Ear::new(their_channel, false), Ear::new(their_lane, true));
+        Worker { number: self.hired, board, channel, lane }
+    }
+
+    /// A worker that is ready, with threads only.
+    async fn hire(&mut self, threads: u16) -> Worker {
+        self.hire_both(threads, 0).await
     }
 
     /// A worker that is ready.
-    async fn hire(&mut self, threads: u16) -> Worker {
+    async fn hire_both(&mut self, threads: u16, tasks: u16) -> Worker {
         let worker = self.apprentice();
-        worker.hello(threads);
+        worker.hello(threads, tasks);
         let notice = self.notice().await;
         assert!(matches!(notice, Notice::Hello { number, .. } if number == worker.number), "{notice:?}");
         worker
@@ -121,22 +126,41 @@ impl House {
     fn post(&self, name: &str) -> Ticket {
         self.pool.submit(request(name, None, false))
     }
+
+    /// A request for the loop.
+    fn on_loop(&self, name: &str, repeatable: bool) -> Ticket {
+        self.pool.submit(Request { lane: Lane::Loop, ..request(name, None, repeatable) })
+    }
+
+    /// A WebSocket's handshake.
+    fn socket(&self, name: &str) -> Ticket {
+        let request = request(name, None, false);
+        self.pool.submit(Request { lane: Lane::Loop, flags: request.flags.with(Flags::WEBSOCKET), ..request })
+    }
 }
 
 /// A request whose payload is its name.
 fn request(name: &str, descriptor: Option<Arc<File>>, repeatable: bool) -> Request {
     let flags = if descriptor.is_some() { Flags::DESCRIPTOR } else { Flags::WHOLE };
-    Request { payload: name.as_bytes().to_vec(), flags, descriptor, repeatable, name: RequestId::new() }
+    let payload = name.as_bytes().to_vec();
+    Request { payload, flags, descriptor, repeatable, name: RequestId::new(), lane: Lane::Threads }
 }
 
 /// The scripted worker.
 struct Worker {
     number: u32,
-    socket: AsyncFd<UnixStream>,
     board: Arc<Board>,
+    channel: Ear,
+    lane: Ear,
+}
+
+/// One of its sockets, as it reads it.
+struct Ear {
+    socket: AsyncFd<UnixStream>,
     decoder: Decoder,
     descriptors: VecDeque<OwnedFd>,
     ended: bool,
+    is_lane: bool,
 }
 
 /// A frame as the worker got it.
@@ -145,6 +169,8 @@ struct Got {
     header: Header,
     payload: Vec<u8>,
     descriptor: Option<OwnedFd>,
+    /// Came over the lane.
+    on_loop: bool,
 }
 
 impl Got {
@@ -153,17 +179,28 @@ impl Got {
         std::str::from_utf8(&self.payload).unwrap()
     }
 
+    fn closed(&self) -> (u16, String) {
+        assert_eq!(self.header.kind, Kind::Closed);
+        let frame = bandstand_wire::Frame { header: self.header, payload: &self.payload };
+        let (code, reason) = frame.close().unwrap();
+        (code, reason.to_owned())
+    }
+
     fn granted(&self) -> u32 {
         assert_eq!(self.header.kind, Kind::Grant);
         u32::from_le_bytes(self.payload.as_slice().try_into().unwrap())
     }
 }
 
-impl Worker {
-    fn hello(&self, threads: u16) {
-        let mut payload = Vec::new();
-        Hello { threads, tasks: 0, project: b"{}" }.encode(&mut payload);
-        self.write(Header { kind: Kind::Hello, flags: Flags::NONE, place: 0, id: 0 }, &payload);
+impl Ear {
+    fn new(stream: UnixStream, is_lane: bool) -> Self {
+        Self {
+            socket: bandstand_supervisor::watch_channel(stream).unwrap(),
+            decoder: Decoder::default(),
+            descriptors: VecDeque::new(),
+            ended: false,
+            is_lane,
+        }
     }
 
     /// The next frame; none at the end of the stream.
@@ -201,7 +238,7 @@ impl Worker {
         let (header, payload) = (frame.header, frame.payload.to_vec());
         let descriptor =
             header.flags.has(Flags::DESCRIPTOR).then(|| self.descriptors.pop_front().expect("it came along"));
-        Some(Got { header, payload, descriptor })
+        Some(Got { header, payload, descriptor, on_loop: self.is_lane })
     }
 
     fn read(&mut self) {
@@ -231,6 +268,26 @@ impl Worker {
             }
         }
     }
+}
+
+impl Worker {
+    fn hello(&self, threads: u16, tasks: u16) {
+        let mut payload = Vec::new();
+        Hello { threads, tasks, project: b"{}" }.encode(&mut payload);
+        self.write(Header { kind: Kind::Hello, flags: Flags::NONE, place: 0, id: 0 }, &payload);
+    }
+
+    async fn next(&mut self) -> Option<Got> {
+        self.channel.next().await
+    }
+
+    async fn frame(&mut self) -> Got {
+        self.channel.frame().await
+    }
+
+    async fn glance(&mut self) -> Option<Got> {
+        self.channel.glance().await
+    }
 
     fn take(&self, got: &Got) -> bool {
         board::take(self.board.word(got.header.place), got.header.id)
@@ -257,6 +314,14 @@ impl Worker {
         board::is_cancelled(self.board.word(got.header.place))
     }
 
+    /// The next request of the loop, begun.
+    async fn begin_task(&mut self) -> Got {
+        let got = self.lane.frame().await;
+        assert_eq!(got.header.kind, Kind::Request);
+        assert!(self.take(&got));
+        got
+    }
+
     /// The next request, begun. One that was taken back is passed over, as workers do.
     async fn begin(&mut self) -> Got {
         loop {
@@ -269,7 +334,7 @@ impl Worker {
     }
 
     fn raw(&self, bytes: &[u8]) {
-        self.socket.get_ref().write_all(bytes).unwrap();
+        self.channel.socket.get_ref().write_all(bytes).unwrap();
     }
 
     fn write(&self, header: Header, payload: &[u8]) {
@@ -288,6 +353,13 @@ impl Worker {
         self.say(Kind::Response, Flags::WHOLE, got, &head(service_us, &got.payload));
     }
 
+    /// The app closes a WebSocket.
+    fn close(&self, got: &Got, code: u16) {
+        let mut bytes = Vec::new();
+        Header { kind: Kind::Close, ..got.header }.write_close(code, "", &mut bytes);
+        self.raw(&bytes);
+    }
+
     fn end(&self, got: &Got) {
         self.say(Kind::End, Flags::NONE, got, &7u32.to_le_bytes());
     }
@@ -298,13 +370,21 @@ impl Worker {
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(control.push(SendAncillaryMessage::ScmRights(&borrowed)));
         let sent = rustix::net::sendmsg(
-            self.socket.get_ref(),
+            self.channel.socket.get_ref(),
             &[IoSlice::new(bytes)],
             &mut control,
             SendFlags::NOSIGNAL,
         );
         assert_eq!(sent, Ok(bytes.len()));
     }
+}
+
+/// A head's payload, without a body.
+fn head_of(status: u16) -> Vec<u8> {
+    let mut payload = Vec::new();
+    ResponseHead { status, reason: b"", service_us: 0, body_length: None, file_offset: 0 }
+        .encode([].into_iter(), &mut payload);
+    payload
 }
 
 /// A response's payload.
@@ -595,7 +675,7 @@ async fn without_workers_requests_wait_for_the_first() {
     let mut worker = house.apprentice();
     settle().await;
     assert!(worker.glance().await.is_none(), "nothing before the hello");
-    worker.hello(1);
+    worker.hello(1, 0);
     let got = worker.begin().await;
     worker.answer(&got, 1);
     assert_eq!(whole(&ticket).await, "early");
@@ -748,7 +828,7 @@ async fn only_a_hello_or_a_failure_comes_first() {
     assert_eq!(house.lost(1).await, "");
     for (header, payload, error) in [
         (Header { kind: Kind::Idle, ..header }, &b""[..], "before the hello"),
-        (Header { kind: Kind::Hello, ..header }, &[9, 0, 1, 0], "speaks channel protocol 9"),
+        (Header { kind: Kind::Hello, ..header }, &[9, 0, 1, 0, 0, 0], "speaks channel protocol 9"),
     ] {
         let rude = house.apprentice();
         rude.write(header, payload);
@@ -774,7 +854,7 @@ async fn more_than_the_credit_ends_the_channel() {
         let mut at = 0;
         while at < bytes.len() {
             match rustix::net::send(
-                greedy.socket.get_ref(),
+                greedy.channel.socket.get_ref(),
                 &bytes[at..],
                 SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
             ) {
@@ -979,7 +1059,7 @@ async fn a_retired_worker_leaves_when_it_holds_nothing() {
     other.answer(&got, 1);
     whole(&b).await;
     assert!(leaves.glance().await.is_none());
-    assert!(!leaves.ended, "it still holds one");
+    assert!(!leaves.channel.ended, "it still holds one");
     leaves.answer(&at_a, 1);
     assert_eq!(whole(&a).await, "a");
     assert!(leaves.next().await.is_none(), "the end of the stream tells it to leave");
@@ -992,7 +1072,7 @@ async fn a_worker_retired_before_its_hello_is_given_nothing() {
     let mut house = House::without_clock(PATIENT);
     let mut early = house.apprentice();
     house.pool.retire(early.number);
-    early.hello(1);
+    early.hello(1, 0);
     house.notice().await;
     let ticket = house.get("x");
     assert!(early.next().await.is_none(), "it is to leave");
@@ -1010,7 +1090,7 @@ async fn a_worker_retired_before_its_hello_is_given_nothing() {
 async fn a_worker_that_stops_reading_is_given_nothing() {
     let mut house = House::without_clock(PATIENT);
     let deaf = house.hire(1).await;
-    rustix::net::shutdown(deaf.socket.get_ref(), Shutdown::Read).unwrap();
+    rustix::net::shutdown(deaf.channel.socket.get_ref(), Shutdown::Read).unwrap();
     let ticket = house.get("x");
     let mut other = house.hire(1).await;
     let got = other.begin().await;
@@ -1159,48 +1239,90 @@ impl Dice {
 /// How often each request was begun.
 type Begun = Arc<Mutex<HashMap<String, u32>>>;
 
-/// Takes what comes and does one thing or another with it, until it dies.
+/// Takes what comes over both lanes and does one thing or another with it, until it dies.
 async fn live(mut worker: Worker, mut dice: Dice, begun: Begun) {
-    while let Some(got) = worker.next().await {
+    loop {
+        let got = tokio::select! {
+            got = worker.channel.next() => got,
+            got = worker.lane.next(), if !worker.lane.ended => match got {
+                Some(got) => Some(got),
+                None => continue,
+            },
+        };
+        let Some(got) = got else { return };
         if got.header.kind != Kind::Request || !worker.take(&got) {
             continue;
         }
         *begun.lock().unwrap().entry(got.name().to_owned()).or_default() += 1;
-        match dice.below(20) {
-            0 => return,
-            1 => worker.finish(&got),
-            2..5 => {
-                worker.say(Kind::Response, Flags::NONE, &got, &head(0, b"first"));
-                for _ in 0..dice.below(4) {
-                    worker.say(Kind::Chunk, Flags::NONE, &got, b"more");
-                    tokio::task::yield_now().await;
-                }
-                if dice.below(6) == 0 {
-                    return;
-                }
-                worker.end(&got);
-                worker.finish(&got);
-                continue;
-            }
-            5 => {
-                // `close()` takes longer than the answer.
-                worker.say(Kind::Response, Flags::WHOLE, &got, &head(1, b""));
-                tokio::time::sleep(Duration::from_millis(dice.below(4))).await;
-                worker.finish(&got);
-                continue;
-            }
-            6 => tokio::time::sleep(Duration::from_millis(dice.below(5))).await,
-            _ => {}
-        }
-        if dice.below(40) == 0 {
+        let lives = if got.header.flags.has(Flags::WEBSOCKET) {
+            talk(&worker, &got, &mut dice)
+        } else {
+            work(&worker, &got, &mut dice).await
+        };
+        if !lives {
             return;
         }
-        worker.answer(&got, 1);
     }
 }
 
+/// A WebSocket: refused, or accepted, and a few messages. False when the worker dies of it.
+fn talk(worker: &Worker, got: &Got, dice: &mut Dice) -> bool {
+    if dice.below(4) == 0 {
+        worker.answer(got, 1);
+        return true;
+    }
+    worker.say(Kind::Accept, Flags::NONE, got, &head_of(101));
+    for _ in 0..dice.below(4) {
+        worker.say(Kind::Send, Flags::WHOLE, got, b"message");
+    }
+    if dice.below(8) == 0 {
+        return false;
+    }
+    worker.finish(got);
+    worker.close(got, 1000);
+    true
+}
+
+/// A request, on whichever lane. False when the worker dies of it.
+async fn work(worker: &Worker, got: &Got, dice: &mut Dice) -> bool {
+    if !got.on_loop && dice.below(4) == 0 {
+        worker.say(Kind::Moved, Flags::NONE, got, b"");
+    }
+    match dice.below(20) {
+        0 => return false,
+        1 => worker.finish(got),
+        2..5 => {
+            worker.say(Kind::Response, Flags::NONE, got, &head(0, b"first"));
+            for _ in 0..dice.below(4) {
+                worker.say(Kind::Chunk, Flags::NONE, got, b"more");
+                tokio::task::yield_now().await;
+            }
+            if dice.below(6) == 0 {
+                return false;
+            }
+            worker.end(got);
+            worker.finish(got);
+            return true;
+        }
+        5 => {
+            // `close()` takes longer than the answer.
+            worker.say(Kind::Response, Flags::WHOLE, got, &head(1, b""));
+            tokio::time::sleep(Duration::from_millis(dice.below(4))).await;
+            worker.finish(got);
+            return true;
+        }
+        6 => tokio::time::sleep(Duration::from_millis(dice.below(5))).await,
+        _ => {}
+    }
+    if dice.below(40) == 0 {
+        return false;
+    }
+    worker.answer(got, 1);
+    true
+}
+
 /// Exactly one outcome, and nothing after it.
-async fn outcome(ticket: Ticket) {
+async fn outcome(ticket: Ticket, is_socket: bool) {
     let mut head = false;
     loop {
         match event(&ticket).await {
@@ -1221,10 +1343,25 @@ async fn outcome(ticket: Ticket) {
                 break;
             }
             Event::Failed(failure) => {
-                assert!(!head && failure == Failure::WorkerDied, "{failure:?}");
+                assert!((!head || is_socket) && failure == Failure::WorkerDied, "{failure:?}");
                 break;
             }
-            Event::Interim(_) => panic!("nobody sent one"),
+            Event::Accept(_) => {
+                assert!(!head, "accepted once");
+                head = true;
+                ticket.send_message(true, true, b"hello");
+            }
+            Event::Message { bytes, .. } => {
+                assert!(head, "accepted before the first message");
+                ticket.consumed(bytes.len());
+            }
+            Event::Close { code, .. } => {
+                assert!(head && code == 1000);
+                ticket.send_closed(code, "");
+                break;
+            }
+            Event::Restart => assert!(head, "only of a WebSocket that is open"),
+            Event::Interim(_) | Event::Trailers(_) | Event::Credit(_) => panic!("nobody sent one"),
         }
     }
     assert!(is_silent(&ticket).await, "something came after the end");
@@ -1237,7 +1374,7 @@ async fn one_interleaving(seed: u64) {
     let mut lives = JoinSet::new();
     let mut hire = |house: &mut House, dice: &mut Dice| {
         let worker = house.apprentice();
-        worker.hello(1 + dice.below(3) as u16);
+        worker.hello(1 + dice.below(3) as u16, 1 + dice.below(3) as u16);
         lives.spawn(live(worker, Dice(dice.below(u64::MAX) | 1), begun.clone()));
     };
     for _ in 0..1 + dice.below(3) {
@@ -1246,10 +1383,13 @@ async fn one_interleaving(seed: u64) {
     let mut outcomes = JoinSet::new();
     let requests = 20 + dice.below(40);
     for n in 0..requests {
-        let ticket = if dice.below(2) == 0 {
-            house.get(&format!("get {n}"))
-        } else {
-            house.post(&format!("post {n}"))
+        let kind = dice.below(5);
+        let ticket = match kind {
+            0 => house.get(&format!("get {n}")),
+            1 => house.post(&format!("post {n}")),
+            2 => house.on_loop(&format!("get {n}"), true),
+            3 => house.on_loop(&format!("post {n}"), false),
+            _ => house.socket(&format!("socket {n}")),
         };
         if dice.below(8) == 0 {
             let patience = dice.below(10);
@@ -1260,7 +1400,7 @@ async fn one_interleaving(seed: u64) {
                 drop(ticket);
             });
         } else {
-            outcomes.spawn(outcome(ticket));
+            outcomes.spawn(outcome(ticket, kind == 4));
         }
         for _ in 0..dice.below(4) {
             tokio::task::yield_now().await;

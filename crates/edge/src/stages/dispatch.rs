@@ -15,8 +15,27 @@ use crate::connection::Incoming;
 use crate::dispatch::{Event, Failure, HeadFrame, Ticket};
 use crate::exchange::{Answer, AnswerBody, Exchange};
 use crate::refusal::Refusal;
+use crate::shared::Shared;
+use crate::stages::upgrade;
 
 pub(crate) async fn run(
+    shared: &Shared,
+    ticket: Ticket,
+    exchange: &mut Exchange,
+    incoming: &mut Incoming<'_>,
+) -> Result<Answer, Refusal> {
+    if exchange.websocket.is_none() {
+        return answer(ticket, exchange, incoming).await;
+    }
+    // An app may take long to answer, but a browser that opens a WebSocket does not wait as long as for a page.
+    let within = shared.settings.websocket_timeout;
+    match tokio::time::timeout(within, answer(ticket, exchange, incoming)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Refusal::AppTimeout),
+    }
+}
+
+async fn answer(
     ticket: Ticket,
     exchange: &mut Exchange,
     incoming: &mut Incoming<'_>,
@@ -29,11 +48,17 @@ pub(crate) async fn run(
                 exchange.trace = ticket.reply().trace();
                 return read_head(frame, ticket);
             }
+            Event::Accept(payload) => {
+                exchange.trace = ticket.reply().trace();
+                return upgrade::accept(&payload, ticket, exchange);
+            }
             Event::Failed(failure) => {
                 exchange.trace = ticket.reply().trace();
                 return Err(refusal(failure));
             }
-            Event::Chunk(_) | Event::End { .. } => return Err(Refusal::BadAnswer),
+            // Nothing has been sent to it yet that it could have taken in.
+            Event::Credit(_) => {}
+            _ => return Err(Refusal::BadAnswer),
         }
     }
 }

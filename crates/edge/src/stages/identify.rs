@@ -1,11 +1,14 @@
 //! Who asks, over which scheme, for which host?
 //!
 //! Owns the request's identity: path decoded once, client and scheme behind trusted proxies, its id; and the end of every
-//! field that a client could use to pass for somebody else (`CHECKLIST.md` part 2 rows 18–20, 22, 23).
+//! field that a client could use to pass for somebody else (`CHECKLIST.md` part 2 rows 18–20, 22, 23). What asks for a
+//! WebSocket is read before the fields that say so are gone; `upgrade` decides on it.
 
 use std::sync::atomic::Ordering;
 
 use bandstand_semantics::path::decode_path;
+use bandstand_semantics::trailer::takes_trailers;
+use bandstand_semantics::websocket::handshake::read_offer;
 use bandstand_semantics::{Scheme, forwarded, hop};
 
 use crate::exchange::{Authority, Exchange};
@@ -21,6 +24,9 @@ pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Step {
     if let Some(id) = exchange.fields.first("x-request-id").and_then(RequestId::given) {
         exchange.request_id = id;
     }
+    let offer = read_offer(exchange.method(), exchange.version, exchange.framing, &exchange.fields);
+    exchange.upgrade = offer.map(Box::new);
+    exchange.takes_trailers = takes_trailers(&exchange.fields);
     strip(shared, exchange);
     Step::Next
 }

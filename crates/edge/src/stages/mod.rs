@@ -7,3 +7,4 @@ pub(crate) mod identify;
 pub(crate) mod queue;
 pub(crate) mod receive;
 pub(crate) mod route;
+pub(crate) mod upgrade;

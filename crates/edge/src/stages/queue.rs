@@ -1,19 +1,27 @@
 //! Is there a place before the deadline?
 //!
-//! Owns the making of the request frame: what the worker is told, and nothing else. The queue itself, its bounds and its
-//! order are `dispatch::pool`'s; a refusal comes as the ticket's first event.
+//! Owns the making of the request frame: what the worker is told, whether a thread or the loop works on it, and that it
+//! lies below `root_path`. The queue itself, its bounds and its order are `dispatch::pool`'s; their refusals come as the
+//! ticket's first event.
 
 use std::time::Instant;
 
+use bandstand_config::{Interface, PathInterface};
 use bandstand_semantics::Version;
 use bandstand_semantics::framing::Framing;
 use bandstand_wire::{Flags, RequestHead, Version as WireVersion};
 
-use crate::dispatch::{Request, Ticket};
+use crate::dispatch::{Lane, Request, Ticket};
 use crate::exchange::{AddressText, Body, Exchange};
+use crate::refusal::Refusal;
 use crate::shared::Shared;
 
-pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Ticket {
+pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Result<Ticket, Refusal> {
+    let root_path = shared.settings.root_path.as_bytes();
+    // The app has no address outside its mount point (PEP 3333: `SCRIPT_NAME` and `PATH_INFO` make up the path).
+    if !is_below(&exchange.path, root_path) {
+        return Err(Refusal::NotFound);
+    }
     let (body_length, flags) = match &exchange.body {
         // A body of no bytes is one: the app is told a length of 0, and none where there is no body.
         Body::None if exchange.framing == Framing::None => (None, Flags::WHOLE),
@@ -25,7 +33,7 @@ pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Ticket {
     let mut payload = Vec::with_capacity(
         256 + 2 * exchange.path.len() + exchange.fields.byte_len() + 8 * exchange.fields.len() + inline,
     );
-    encode(exchange, body_length, &mut payload);
+    encode(exchange, root_path, body_length, &mut payload);
     let descriptor = match std::mem::take(&mut exchange.body) {
         Body::Memory(bytes) => {
             payload.extend_from_slice(&bytes);
@@ -36,11 +44,35 @@ pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Ticket {
     };
     let repeatable = matches!(exchange.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE");
     exchange.submitted = Some(Instant::now());
-    let request = Request { payload, flags, descriptor, repeatable, name: exchange.request_id.clone() };
-    shared.pool.submit(request)
+    let name = exchange.request_id.clone();
+    // `admit` has waited for the project.
+    let interface = shared.project.get().and_then(|project| project.said.interface);
+    let pinned = || shared.settings.interface_for(&exchange.path);
+    // A handshake is the loop's, and once an app has begun it no other may.
+    let (flags, lane, repeatable) = match exchange.websocket {
+        Some(_) => (flags.with(Flags::WEBSOCKET), Lane::Loop, false),
+        None => (flags, lane(interface, pinned), repeatable),
+    };
+    let request = Request { payload, flags, descriptor, repeatable, name, lane };
+    Ok(shared.pool.submit(request))
 }
 
-fn encode(exchange: &Exchange, body_length: Option<u64>, payload: &mut Vec<u8>) {
+/// Who works on a request that is no WebSocket, as the project is called and `[paths]` pins it
+/// (`docs/decisions/0005-asgi.md`).
+fn lane(interface: Option<Interface>, pinned: impl FnOnce() -> Option<PathInterface>) -> Lane {
+    match interface {
+        Some(Interface::Asgi) => Lane::Loop,
+        Some(Interface::Both) if pinned() == Some(PathInterface::Asgi) => Lane::Loop,
+        _ => Lane::Threads,
+    }
+}
+
+/// Whether `path` is `root` or lies below it: `/shop` and `/shop/x`, never `/shopping`.
+fn is_below(path: &[u8], root: &[u8]) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| root.is_empty() || rest.is_empty() || rest[0] == b'/')
+}
+
+fn encode(exchange: &Exchange, root_path: &[u8], body_length: Option<u64>, payload: &mut Vec<u8>) {
     let other;
     let client = if exchange.client == exchange.ends.peer.map(|peer| peer.ip().to_canonical()) {
         exchange.ends.peer_text.as_bytes()
@@ -68,18 +100,22 @@ fn encode(exchange: &Exchange, body_length: Option<u64>, payload: &mut Vec<u8>) 
         raw_path: exchange.raw_path_told(),
         query: exchange.query(),
         path: &exchange.path,
-        root_path: b"",
+        root_path,
         client_address: client,
         client_port: exchange.client_port,
         server_name,
         server_port: exchange.server_port,
         body_length,
     };
-    // `identify` has taken these two out: the app gets them as they were understood, not as they were sent.
-    let own =
-        [(&b"Host"[..], exchange.host.as_bytes()), (&b"X-Request-ID"[..], exchange.request_id.as_bytes())];
-    let skip = usize::from(exchange.host.as_bytes().is_empty());
-    let fields = Chained { own: &own[skip..], fields: exchange.fields.iter() };
+    // `identify` has taken these out: the app gets them as they were understood, not as they were sent.
+    let own = [
+        (&b"Host"[..], exchange.host.as_bytes()),
+        (&b"X-Request-ID"[..], exchange.request_id.as_bytes()),
+        (&b"TE"[..], b"trailers"),
+    ];
+    let from = usize::from(exchange.host.as_bytes().is_empty());
+    let until = own.len() - usize::from(!exchange.takes_trailers);
+    let fields = Chained { own: &own[from..until], fields: exchange.fields.iter() };
     head.encode(fields, payload);
 }
 
@@ -109,3 +145,42 @@ impl<'a, I: ExactSizeIterator<Item = (&'a [u8], &'a [u8])>> Iterator for Chained
 }
 
 impl<'a, I: ExactSizeIterator<Item = (&'a [u8], &'a [u8])>> ExactSizeIterator for Chained<'a, I> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounted_on_a_segment_boundary() {
+        for (path, root, below) in [
+            ("/", "", true),
+            ("*", "", true),
+            ("/x", "", true),
+            ("/shop", "/shop", true),
+            ("/shop/", "/shop", true),
+            ("/shop/x", "/shop", true),
+            ("/shopping", "/shop", false),
+            ("/", "/shop", false),
+            ("/x/shop", "/shop", false),
+            ("/Shop", "/shop", false),
+        ] {
+            assert_eq!(is_below(path.as_bytes(), root.as_bytes()), below, "{path} {root}");
+        }
+    }
+    #[test]
+    fn who_works_on_it() {
+        use PathInterface::{Asgi, Wsgi};
+        for (interface, pinned, expected) in [
+            (None, None, Lane::Threads),
+            (Some(Interface::Wsgi), None, Lane::Threads),
+            (Some(Interface::Wsgi), Some(Asgi), Lane::Threads),
+            (Some(Interface::Asgi), None, Lane::Loop),
+            (Some(Interface::Asgi), Some(Wsgi), Lane::Loop),
+            (Some(Interface::Both), None, Lane::Threads),
+            (Some(Interface::Both), Some(Wsgi), Lane::Threads),
+            (Some(Interface::Both), Some(Asgi), Lane::Loop),
+        ] {
+            assert_eq!(lane(interface, || pinned), expected, "{interface:?} {pinned:?}");
+        }
+    }
+}

@@ -96,6 +96,11 @@ impl<'c> Incoming<'c> {
         self.received
     }
 
+    /// Whether bytes have come that are not this request's.
+    pub(crate) fn is_followed(&self) -> bool {
+        matches!(self.state, State::Done) && self.connection.at < self.connection.buffer.len()
+    }
+
     /// Moves what is buffered. True when there was something.
     fn take_buffered(&mut self, out: &mut Vec<u8>) -> Result<bool, BodyError> {
         let Connection { buffer, at, .. } = &mut *self.connection;

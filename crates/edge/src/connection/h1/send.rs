@@ -38,7 +38,7 @@ impl Connection {
         write::head(&self.shared, &answer, &asked, framing, keep, &mut head);
         let body = if framing == Framing::None { end_unsent(answer.body).await } else { answer.body };
         let sent = match body {
-            AnswerBody::Empty => self.write_all(&[&head]).await.map(|()| 0),
+            AnswerBody::Empty | AnswerBody::Upgrade(_) => self.write_all(&[&head]).await.map(|()| 0),
             AnswerBody::Memory(bytes) => self.send_bytes(head, &bytes).await,
             AnswerBody::Frame(payload, at) => self.send_bytes(head, &payload[at..]).await,
             AnswerBody::File { file, offset, length } => {
@@ -50,7 +50,8 @@ impl Connection {
                 self.send_parts(parts).await
             }
             AnswerBody::Stream { ticket, first, offset } => {
-                let result = self.send_stream(head, &ticket, &first[offset..], framing, record).await;
+                let result =
+                    self.send_stream(head, &ticket, &first[offset..], framing, asked.trailers, record).await;
                 record.trace = ticket.reply().trace();
                 result
             }
@@ -111,6 +112,7 @@ impl Connection {
         ticket: &Ticket,
         first: &[u8],
         framing: Framing,
+        takes_trailers: bool,
         record: &mut Record<'_>,
     ) -> Result<u64, Broken> {
         let settings = &self.shared.settings;
@@ -119,6 +121,8 @@ impl Connection {
             at: 0,
             held: 0,
             framing,
+            takes_trailers,
+            trailers: Vec::new(),
             body_bytes: 0,
             most_in_memory: usize::try_from(settings.answer_buffer).unwrap_or(usize::MAX),
             deadline: None,
@@ -166,6 +170,7 @@ impl Connection {
                     }
                     ticket.consumed(bytes.len());
                 }
+                Moved::Event(Event::Trailers(payload)) => outgoing.keep_trailers(&payload)?,
                 Moved::Event(Event::End { broken: false, .. }) => {
                     ended = true;
                     let end = outgoing.end()?;
@@ -231,6 +236,9 @@ struct Outgoing {
     /// Bytes in `memory`.
     held: usize,
     framing: Framing,
+    takes_trailers: bool,
+    /// Lines for after the body.
+    trailers: Vec<u8>,
     /// Bytes of the body so far, framing not counted.
     body_bytes: u64,
     most_in_memory: usize,
@@ -276,9 +284,18 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Trailers leave with the last chunk. Where the client does not take them, or there are no chunks, they are dropped:
+    /// they are never more than an addition (RFC 9110 §6.5.1).
+    fn keep_trailers(&mut self, payload: &[u8]) -> Result<(), Broken> {
+        if self.takes_trailers && self.framing == Framing::Chunked {
+            self.trailers = write::trailers(payload).ok_or(Broken::Answer)?;
+        }
+        Ok(())
+    }
+
     fn end(&self) -> Result<Vec<u8>, Broken> {
         match self.framing {
-            Framing::Chunked => Ok(write::LAST_CHUNK.to_vec()),
+            Framing::Chunked => Ok(write::last_chunk(&self.trailers)),
             Framing::Length(length) if self.body_bytes < length => Err(Broken::Answer),
             _ => Ok(Vec::new()),
         }

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use super::super::registry;
 use super::super::write::Asked;
 use super::{Broken, Connection, Kept, Stream};
-use crate::dispatch::{Event, Request, Ticket};
+use crate::dispatch::{Event, Lane, Request, Ticket};
 use crate::exchange::{AddressText, Answer, AnswerBody, Ends};
 use crate::observe::record::Record;
 use crate::observe::request_id::RequestId;
@@ -41,6 +41,7 @@ fn ticket(shared: &Shared, events: impl IntoIterator<Item = Event>) -> Ticket {
         descriptor: None,
         repeatable: false,
         name: RequestId::new(),
+        lane: Lane::Threads,
     };
     let ticket = shared.pool.submit(request);
     for event in events {
@@ -55,13 +56,23 @@ async fn sent(
     length: Option<u64>,
     body: AnswerBody,
 ) -> (Result<Kept, Broken>, Vec<u8>) {
+    sent_with_trailers(shared, length, body, false).await
+}
+
+/// The same to a client that takes trailers, or does not.
+async fn sent_with_trailers(
+    shared: &Arc<Shared>,
+    length: Option<u64>,
+    body: AnswerBody,
+    trailers: bool,
+) -> (Result<Kept, Broken>, Vec<u8>) {
     let (ours, mut client) = UnixStream::pair().unwrap();
     let reading = tokio::spawn(async move {
         let mut got = Vec::new();
         client.read_to_end(&mut got).await.unwrap();
         got
     });
-    let result = send(shared, ours, length, body).await;
+    let result = send(shared, ours, length, body, trailers).await;
     let got = reading.await.unwrap();
     let at = got.windows(4).position(|four| four == b"\r\n\r\n").map_or(got.len(), |at| at + 4);
     (result, got[at..].to_vec())
@@ -72,6 +83,7 @@ async fn send(
     ours: UnixStream,
     length: Option<u64>,
     body: AnswerBody,
+    trailers: bool,
 ) -> Result<Kept, Broken> {
     let ends = Ends { peer: None, local: None, peer_text: AddressText::new(None) };
     let place = registry::enter(shared, None).unwrap();
@@ -79,7 +91,7 @@ async fn send(
     let mut answer = Answer::new(200);
     answer.length = length;
     answer.body = body;
-    let asked = Asked { version: Version::Http11, head: false, keep: true, request_id: b"" };
+    let asked = Asked { version: Version::Http11, head: false, keep: true, request_id: b"", trailers };
     let mut record = Record::of_refused(None, None, Instant::now());
     connection.send_answer(answer, asked, &mut record).await
 }
@@ -131,6 +143,36 @@ async fn a_stream_that_is_not_as_long_as_announced_cuts_the_connection() {
     }
 }
 
+/// Only to who takes them, only behind chunks, and never a field that the front of an answer must have.
+#[tokio::test]
+async fn trailers_leave_with_the_last_chunk() {
+    let shared = shared(|_| {});
+    let fields = |fields: &[(&[u8], &[u8])]| {
+        let mut payload = Vec::new();
+        bandstand_wire::head::encode_trailers(fields.iter().copied(), &mut payload);
+        payload
+    };
+    let good = fields(&[(b"Digest", b"x"), (b"Content-Length", b"9"), (b"set-cookie", b"a=b"), (b"E", b"")]);
+    let bad = fields(&[(b"Digest", b"x\r\nSet-Cookie: a=b")]);
+    for (length, takes, payload, result, got) in [
+        (None, true, &good, Ok(Kept::Open), &b"3\r\nabc\r\n0\r\nDigest: x\r\nE: \r\n\r\n"[..]),
+        (None, false, &good, Ok(Kept::Open), b"3\r\nabc\r\n0\r\n\r\n"),
+        (Some(3), true, &good, Ok(Kept::Open), b"abc"),
+        (None, true, &bad, Err(Broken::Answer), b""),
+    ] {
+        let events = [chunk(b"abc"), Event::Trailers(payload.clone()), END];
+        let ticket = ticket(&shared, events);
+        let body = AnswerBody::Stream { ticket, first: Vec::new(), offset: 0 };
+        let (said, bytes) = sent_with_trailers(&shared, length, body, takes).await;
+        assert_eq!(said, result);
+        if result.is_ok() {
+            assert_eq!(bytes, got);
+        } else {
+            assert!(!bytes.ends_with(b"0\r\n\r\n"), "never a clean end");
+        }
+    }
+}
+
 /// Memory, then the disk, then the disk's bound: every byte once, and in order.
 #[tokio::test]
 async fn what_the_client_does_not_take_yet_is_kept_in_order() {
@@ -165,7 +207,7 @@ async fn a_client_that_takes_nothing_is_cut_though_the_worker_goes_on() {
         }
     });
     let body = AnswerBody::Stream { ticket, first: Vec::new(), offset: 0 };
-    let result = tokio::time::timeout(Duration::from_secs(10), send(&shared, ours, None, body)).await;
+    let result = tokio::time::timeout(Duration::from_secs(10), send(&shared, ours, None, body, false)).await;
     assert_eq!(result, Ok(Err(Broken::Client)));
     feeding.abort();
     drop(client);
