@@ -1,48 +1,103 @@
 """A worker process: import the app, hand it to the native half, leave when the edge says so.
 
 Started by the edge as ``PYTHON -m bandstand.worker`` in the project's folder. What it needs to know comes in
-``BANDSTAND_*`` variables, which are taken out of the environment before the app is imported. All serving is in
-``bandstand._worker``; this file knows how projects are found and what their settings say.
+``BANDSTAND_*`` variables, which are taken out of the environment before the app is imported. Which app, and how it is
+called, is ``target``'s; serving is ``bandstand._worker``'s, with a loop ``asgi``'s. With ``--describe`` nothing is
+served: ``survey`` tells what is known of the project.
 """
 
-import ast
 import atexit
 import faulthandler
 import gc
 import importlib
-import inspect
 import json
 import os
 import platform
 import signal
 import sys
 import traceback
+from dataclasses import dataclass
 
-from bandstand import _worker
+from bandstand import _worker, target
+
+
+@dataclass
+class Options:
+    """What the edge says about this worker."""
+
+    channel_fd: int
+    board_fd: int
+    #: The loop's lane; -1 from an edge that gives none.
+    loop_fd: int
+    threads: int
+    multiprocess: bool
+    #: Requests that the loop works on at once.
+    tasks: int
+    #: Threads, while some of them wait for async views.
+    threads_max: int
+    bridge: bool
+    #: auto, asyncio or uvloop.
+    loop: str
+    #: auto, on or off.
+    lifespan: str
 
 
 def main():
     taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("BANDSTAND_")}
-    channel, board = int(taken["BANDSTAND_CHANNEL_FD"]), int(taken["BANDSTAND_BOARD_FD"])
-    threads, multiprocess = int(taken["BANDSTAND_THREADS"]), taken["BANDSTAND_MULTIPROCESS"] == "1"
-    target = taken.get("BANDSTAND_APP")
     prepare_process(taken.get("BANDSTAND_PYTHONPATH", ""))
+    app, interface = taken.get("BANDSTAND_APP"), taken.get("BANDSTAND_INTERFACE") or target.AUTO
+    if sys.argv[1:]:
+        from bandstand import survey
+
+        return survey.main(sys.argv[1:], app, interface, taken)
+    options = read_options(taken)
     try:
-        app, name = load_target(target) if target else load_django()
-        project = json.dumps(describe(name))
+        apps = target.load(app, interface)
+        project = describe(apps)
     except BaseException as error:  # SystemExit too: whatever keeps the app from being imported is told to the edge
-        _worker.fail(channel, explain(error))
+        _worker.fail(options.channel_fd, explain(error))
         return 1
     hold_signals()
     # What the import made lives as long as the process; the collector need not look at it again.
     gc.collect()
     gc.freeze()
     try:
-        _worker.serve(app, channel, board, threads, multiprocess, project)
+        return serve(apps, options, project)
     except Exception as error:
         print(f"bandstand: {error}", file=sys.stderr, flush=True)
         return 1
+
+
+def serve(apps, options, project):
+    if apps.interface != target.WSGI:
+        from bandstand import asgi
+
+        return asgi.serve(apps, options, project)
+    if options.loop_fd >= 0:
+        os.close(options.loop_fd)  # nothing comes over the lane of a worker without a loop
+    ours = (options.channel_fd, options.board_fd, options.threads, options.multiprocess)
+    _worker.serve(apps.wsgi, *ours, json.dumps(project))
     return 0
+
+
+def read_options(taken):
+    threads = int(taken["BANDSTAND_THREADS"])
+    return Options(
+        channel_fd=int(taken["BANDSTAND_CHANNEL_FD"]),
+        board_fd=int(taken["BANDSTAND_BOARD_FD"]),
+        loop_fd=int(taken.get("BANDSTAND_LOOP_FD", -1)),
+        threads=threads,
+        multiprocess=taken["BANDSTAND_MULTIPROCESS"] == "1",
+        tasks=int(taken.get("BANDSTAND_TASKS", 1000)),
+        threads_max=max(threads, int(taken.get("BANDSTAND_THREADS_MAX", 16))),
+        bridge=has_bridge(taken),
+        loop=taken.get("BANDSTAND_LOOP") or "auto",
+        lifespan=taken.get("BANDSTAND_LIFESPAN") or "auto",
+    )
+
+
+def has_bridge(taken):
+    return taken.get("BANDSTAND_BRIDGE", "1") == "1"
 
 
 def prepare_process(path):
@@ -63,53 +118,16 @@ def hold_signals():
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
-def load_target(target):
-    """``module:attr``, ``module:factory("argument")`` or ``module``, which means its ``application`` or ``app``."""
-    module_name, _, expression = target.partition(":")
-    module = importlib.import_module(module_name)
-    if not expression:
-        expression = next((name for name in ("application", "app") if hasattr(module, name)), "application")
-    app = evaluate(module, ast.parse(expression, mode="eval").body, expression)
-    if not callable(app):
-        raise TypeError(f"{target} is {app!r}, which cannot be called")
-    if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None)):
-        raise TypeError(f"{target} is an ASGI application; this version of bandstand serves WSGI, ASGI comes later")
-    return app, f"{module_name}:{expression}"
-
-
-def evaluate(module, node, expression):
-    """A name, dotted or not, or a call of one with literal arguments."""
-    if isinstance(node, ast.Name):
-        return getattr(module, node.id)
-    if isinstance(node, ast.Attribute):
-        return getattr(evaluate(module, node.value, expression), node.attr)
-    if isinstance(node, ast.Call) and all(keyword.arg for keyword in node.keywords):
-        factory = evaluate(module, node.func, expression)
-        try:
-            arguments = [ast.literal_eval(argument) for argument in node.args]
-            named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
-        except ValueError:
-            raise ValueError(f"the arguments in {expression!r} must be literals, such as 1, 'text' or True") from None
-        return factory(*arguments, **named)
-    raise ValueError(f"{expression!r} is neither a name nor a call of one with literal arguments")
-
-
-def load_django():
-    import django.conf
-
-    django.setup()
-    dotted = getattr(django.conf.settings, "WSGI_APPLICATION", None)
-    return load_target(":".join(dotted.rsplit(".", 1)) if dotted else "django.core.wsgi:get_wsgi_application()")
-
-
-def describe(name):
-    """What the edge is told about the project: its hello."""
+def describe(apps):
+    """What the edge is told about the project: its hello. ``asgi`` adds the loop."""
     conf = sys.modules.get("django.conf")
     return {
         "interpreter": platform.python_version(),
         "implementation": platform.python_implementation(),
-        "app": name,
-        "kind": "wsgi",
+        "app": apps.name,
+        "interface": apps.interface,
+        "reason": apps.reason,
+        "websockets": apps.websockets,
         "django": describe_django(conf.settings) if conf and conf.settings.configured else None,
     }
 
@@ -139,7 +157,8 @@ def explain(error):
     """One plain line, then the traceback without the frames that every import has."""
     report = traceback.TracebackException.from_exception(error)
     plain = list(report.format_exception_only())
-    frames = [f for f in report.stack if f.filename not in (__file__, importlib.__file__) and "<frozen" not in f.filename]
+    ours = (__file__, target.__file__, importlib.__file__)
+    frames = [f for f in report.stack if f.filename not in ours and "<frozen" not in f.filename]
     report.stack = traceback.StackSummary.from_list(frames)
     first = next((line for line in plain if not line.startswith(" ")), plain[-1]).splitlines()[0]
     if not frames and len(plain) == 1:

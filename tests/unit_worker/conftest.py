@@ -4,6 +4,7 @@ import os
 
 import pytest
 from scripted_edge import Edge
+from scripted_loop import LoopEdge
 
 
 @pytest.fixture
@@ -49,3 +50,25 @@ class Gate:
 @pytest.fixture
 def gate(tmp_path):
     return Gate(tmp_path / "gate")
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop_worker(request, tmp_path):
+    """As `worker`, with an event loop; once with each kind of loop. The ASGI app in `source` is `application`."""
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+    edges = []
+
+    def start(source, hello=True, **options):
+        folder = tmp_path / f"loop-{len(edges)}"
+        folder.mkdir()
+        env = {"BANDSTAND_LOOP": request.param, **options.pop("env", {})}
+        edge = LoopEdge(folder, source=source, env=env, **options)
+        edges.append(edge)
+        if hello:
+            edge.hello()
+        return edge
+
+    yield start
+    for edge in edges:
+        edge.close()

@@ -20,13 +20,21 @@ from pathlib import Path
 
 PACKAGE = os.environ.get("BANDSTAND_TEST_PYTHONPATH") or str(Path(__file__).resolve().parents[2] / "python")
 
-REQUEST, BODY, GRANT, DRAIN = 0x01, 0x02, 0x03, 0x04
+REQUEST, BODY, GRANT, DRAIN, MESSAGE, CLOSED, CANCEL = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
 HELLO, FAILED, RESPONSE, CHUNK, END, IDLE, INTERIM, WANT = 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48
-WHOLE, DESCRIPTOR, STREAM, BROKEN = 0x01, 0x02, 0x04, 0x08
+MOVED, ACCEPT, SEND, CLOSE, TRAILERS = 0x49, 0x4A, 0x4B, 0x4C, 0x4D
+WHOLE, DESCRIPTOR, STREAM, BROKEN, WEBSOCKET, TEXT = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 FREE, OFFERED, TAKEN, CANCELLED, NOTIFY = 0x00, 0x01, 0x02, 0x10, 0x20
 UNKNOWN = 2**64 - 1
-PLACES, STRIDE = 256, 64
-WINDOW, CHUNK_MAX = 256 * 1024, 64 * 1024
+PLACES, STRIDE = 16 * 1024, 64
+WINDOW, CHUNK_MAX, PIECE_MAX = 256 * 1024, 64 * 1024, 128 * 1024
+
+
+def message_cost(bytes):
+    """Credit that a WebSocket message, or a piece of one, costs."""
+    return bytes + 128
+
+
 PATIENCE = 20.0
 
 Frame = tuple  # kind, flags, place, id, payload, descriptor
@@ -117,18 +125,31 @@ def decode_response(payload):
 class Edge:
     """One worker and the script's end of its channel."""
 
-    def __init__(self, folder, app="app", source=None, threads=1, env=None, multiprocess=False, python=sys.executable):
+    def __init__(
+        self,
+        folder,
+        app="app",
+        source=None,
+        threads=1,
+        env=None,
+        multiprocess=False,
+        python=sys.executable,
+        program=("-m", "bandstand.worker"),
+    ):
         if source is not None:
             (folder / "app.py").write_text(source)
         self.socket, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         inner.setblocking(False)  # as an inherited socket may be; the worker makes it blocking
         self.socket.settimeout(PATIENCE)
+        self.lane, inner_lane = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.lane.settimeout(PATIENCE)
         memory = os.memfd_create("board")
         os.ftruncate(memory, PLACES * STRIDE)
         self.board = mmap.mmap(memory, PLACES * STRIDE)
         self.stderr_path = folder / "stderr"
         settings = {
             "BANDSTAND_CHANNEL_FD": str(inner.fileno()),
+            "BANDSTAND_LOOP_FD": str(inner_lane.fileno()),
             "BANDSTAND_BOARD_FD": str(memory),
             "BANDSTAND_APP": app,
             "BANDSTAND_THREADS": str(threads),
@@ -139,15 +160,16 @@ class Edge:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("BANDSTAND_", "PYTHON", "DJANGO_"))}
         with open(self.stderr_path, "wb") as stderr:
             self.process = subprocess.Popen(
-                [python, "-m", "bandstand.worker"],
+                [python, *program],
                 cwd=folder,
                 env={**inherited, **settings, **(env or {})},
-                pass_fds=[inner.fileno(), memory],
+                pass_fds=[inner.fileno(), inner_lane.fileno(), memory],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
             )
         inner.close()
+        inner_lane.close()
         os.close(memory)
         self.buffer = b""
         self.descriptors = []
@@ -156,12 +178,13 @@ class Edge:
 
     # The channel
 
-    def send(self, data, descriptors=()):
+    def send(self, data, descriptors=(), to=None):
+        to = to or self.socket
         if descriptors:
             control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-            sent = self.socket.sendmsg([data], control)
+            sent = to.sendmsg([data], control)
             data = data[sent:]
-        self.socket.sendall(data)
+        to.sendall(data)
 
     def receive(self):
         """The next frame; `EOFError` at the end of the stream."""
@@ -190,7 +213,8 @@ class Edge:
         """`(protocol, threads, JSON text)`; fails with the worker's own words if it could not start."""
         kind, _, _, _, payload, _ = self.receive()
         assert kind == HELLO, payload.decode()
-        return (*struct.unpack_from("<HH", payload), payload[4:].decode())
+        protocol, threads, self.tasks = struct.unpack_from("<HHH", payload)
+        return protocol, threads, payload[6:].decode()
 
     def failure(self):
         kind, _, _, _, payload, _ = self.receive()
@@ -282,6 +306,7 @@ class Edge:
 
     def close(self):
         self.socket.close()
+        self.lane.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(PATIENCE)
         if self.process.poll() is None:

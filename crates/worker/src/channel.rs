@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bandstand_wire::limits::PLACES;
 use bandstand_wire::{Flags, Frame, Header, Kind, WireError};
-use rustix::event::Timespec;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::linger::Linger;
@@ -163,10 +163,11 @@ impl Channel {
             if let Some(taken) = take(slot) {
                 break Some(taken);
             }
+            let may_read = !slot.is_moved();
             if is_cancelled() || matches!(inbox.life, Life::Closed | Life::Broken(_)) {
                 break None;
             }
-            if let Some(source) = inbox.source.take() {
+            if may_read && let Some(source) = inbox.source.take() {
                 let patience = Timespec::try_from(GLANCE).ok();
                 (inbox, _) = self.read(inbox, source, patience);
                 if inbox.idle > 0 && !inbox.ready.is_empty() {
@@ -181,6 +182,27 @@ impl Channel {
         };
         self.hand_over(&inbox);
         taken
+    }
+
+    /// From the loop: a frame of its lane for an exchange that a thread still answers, which has said `Moved`. Nothing
+    /// happens when there is no such exchange any more.
+    ///
+    /// # Errors
+    /// The edge sent what it may not.
+    pub(crate) fn forward(&self, header: Header, payload: &[u8]) -> Result<(), WireError> {
+        let mut inbox = self.lock();
+        if let Some(slot) = inbox.slots.get_mut(&header.id) {
+            match header.kind {
+                Kind::Grant => slot.grant(Frame { header, payload }.number()?),
+                Kind::Body => slot.receive(header.flags, payload)?,
+                // The board says that the client has left; this only wakes the thread.
+                _ => {}
+            }
+        }
+        if inbox.parked > 0 {
+            self.progress.notify_all();
+        }
+        Ok(())
     }
 
     /// Appends frames that may wait a moment for others; bounded in bytes and time.
@@ -223,6 +245,19 @@ impl Channel {
     /// The edge sent what it may not: nothing more is read, and `verdict` will say so.
     pub(crate) fn break_off(&self, error: impl std::fmt::Display) {
         self.leave(Life::Broken(error.to_string()));
+    }
+
+    /// Whether anything waits to be written, and whether it should wait any longer.
+    pub(crate) fn pending(&self) -> Option<Posted> {
+        self.output.pending().map(|due| if due { Posted::Due } else { Posted::Waiting })
+    }
+
+    /// Whether the edge has closed its end: nothing that is sent will arrive.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let mut watched = [PollFd::from_borrowed_fd(self.socket(), PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut watched, Some(&now)).is_ok()
+            && watched[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
     }
 
     /// Writes the rest. The reason why the channel was broken off, if it was.
@@ -284,7 +319,8 @@ impl Channel {
         }
     }
 
-    fn socket(&self) -> BorrowedFd<'_> {
+    /// The socket, for a loop that watches whether it can be written.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 

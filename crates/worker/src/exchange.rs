@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use bandstand_wire::limits::{CHUNK_MAX, WINDOW};
+use bandstand_wire::head::encode_trailers;
+use bandstand_wire::limits::{CHUNK_MAX, PIECE_MAX, WINDOW, message_cost};
 use bandstand_wire::{Flags, Header, Kind, ResponseHead, board};
 use rustix::fd::OwnedFd;
 
 use crate::board::Board;
 use crate::channel::{Channel, Posted};
+use crate::slot::Slot;
 
 /// A request in hand.
 pub(crate) struct Exchange {
@@ -132,6 +134,16 @@ impl Exchange {
         // Credit for this answer may come as soon as its head has left.
         self.channel.open_slot(self.id);
         self.has_slot = true;
+        self.head_on_loop(head, fields, body);
+    }
+
+    /// As `head`, where the loop takes what comes for this exchange.
+    pub(crate) fn head_on_loop<'f>(
+        &mut self,
+        head: &ResponseHead<'_>,
+        fields: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>,
+        body: &[u8],
+    ) {
         self.credit -= body.len() as u64;
         let header = self.header(Kind::Response, Flags::NONE);
         self.channel.append(|out| {
@@ -183,6 +195,94 @@ impl Exchange {
         Ok(())
     }
 
+    /// More credit has come; for exchanges on the loop.
+    pub(crate) fn grant(&mut self, more: u32) {
+        self.credit = self.credit.saturating_add(u64::from(more));
+    }
+
+    /// Sends as much of a streamed answer as there is credit for: how many bytes that was.
+    pub(crate) fn chunk_within_credit(&mut self, body: &[u8]) -> usize {
+        let mut sent = 0;
+        while sent < body.len() && self.credit > 0 {
+            let piece = self.affordable(&body[sent..], CHUNK_MAX);
+            let header = self.header(Kind::Chunk, Flags::NONE);
+            self.append(|out| header.write(piece, out));
+            sent += piece.len();
+            self.credit -= piece.len() as u64;
+        }
+        sent
+    }
+
+    /// Sends as much of a WebSocket message as there is credit for, in pieces as large as they may be.
+    ///
+    /// # Errors
+    /// How many bytes have left when the credit ended before the message.
+    pub(crate) fn message_within_credit(&mut self, message: &[u8], text: bool) -> Result<(), usize> {
+        let kind = if text { Flags::TEXT } else { Flags::NONE };
+        let mut sent = 0;
+        loop {
+            let piece = &message[sent..message.len().min(sent + PIECE_MAX)];
+            let cost = message_cost(piece.len()) as u64;
+            if cost > self.credit {
+                return Err(sent);
+            }
+            self.credit -= cost;
+            sent += piece.len();
+            let is_last = sent == message.len();
+            let header = self.header(Kind::Send, if is_last { kind.with(Flags::WHOLE) } else { kind });
+            self.append(|out| header.write(piece, out));
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Accepts the WebSocket.
+    pub(crate) fn accept<'f>(
+        &mut self,
+        head: &ResponseHead<'_>,
+        fields: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>,
+    ) {
+        let header = self.header(Kind::Accept, Flags::NONE);
+        self.append(|out| {
+            let open = header.open(out);
+            head.encode(fields, out);
+            open.finish(out);
+        });
+    }
+
+    /// The app closes the WebSocket.
+    pub(crate) fn close(&mut self, code: u16, reason: &str) {
+        let header = self.header(Kind::Close, Flags::NONE);
+        self.append(|out| header.write_close(code, reason, out));
+    }
+
+    /// The app takes `more` bytes of a streamed body, or of messages.
+    pub(crate) fn want(&mut self, more: u32) {
+        let header = self.header(Kind::Want, Flags::NONE);
+        self.append(|out| header.write(&more.to_le_bytes(), out));
+    }
+
+    /// Fields after the body of a streamed answer; `end` follows.
+    pub(crate) fn trailers<'f>(&mut self, fields: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>) {
+        let header = self.header(Kind::Trailers, Flags::NONE);
+        self.append(|out| {
+            let open = header.open(out);
+            encode_trailers(fields, out);
+            open.finish(out);
+        });
+    }
+
+    fn affordable<'b>(&self, body: &'b [u8], most: usize) -> &'b [u8] {
+        let credit = usize::try_from(self.credit).unwrap_or(usize::MAX);
+        &body[..body.len().min(most).min(credit)]
+    }
+
+    fn append(&mut self, frames: impl FnOnce(&mut Vec<u8>)) {
+        self.channel.append(frames);
+        self.unflushed = true;
+    }
+
     /// The end of a streamed answer. With `broken` the client sees that it is not complete.
     pub(crate) fn end(&mut self, broken: bool) {
         let flags = if broken { Flags::BROKEN } else { Flags::NONE };
@@ -197,6 +297,32 @@ impl Exchange {
         let done = !self.unflushed || self.channel.flush(block);
         self.unflushed = !done;
         done
+    }
+
+    /// Tells the edge that this is on the loop from now on: what concerns it comes over the loop's lane.
+    pub(crate) fn moved(&mut self) {
+        // Credit for an answer that the thread sends after all is forwarded to its slot.
+        self.channel.open_slot(self.id);
+        self.channel.slot(self.id, Slot::set_moved);
+        self.has_slot = true;
+        let header = self.header(Kind::Moved, Flags::NONE);
+        self.append(|out| header.write(&[], out));
+    }
+
+    /// Goes on elsewhere, with the place, the credit and the clock; this one has nothing left to do.
+    pub(crate) fn detach(&mut self) -> Self {
+        self.finished = true;
+        Self { channel: Arc::clone(&self.channel), finished: false, ..*self }
+    }
+
+    /// Whether the place is free, or another's.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Whether there is more to come for it than its answer's credit.
+    pub(crate) fn has_slot(&self) -> bool {
+        self.has_slot
     }
 
     /// The answer must leave before what comes next, however soon that is.

@@ -2,16 +2,22 @@
 //!
 //! `bandstand.worker` imports the app and hands it to `serve`, which returns when the edge wants no more. All protocol
 //! with the edge is in `bandstand_wire`; the waiting is in `channel` (no interpreter), the calling in `pool` and
-//! `wsgi`. Unsafe code is in `descriptor`, `board` and `convert`, a few lines each.
+//! `wsgi`. An ASGI app runs on an event loop that `bandstand.asgi` makes: `lane` reads for it, `asgi` answers. Unsafe
+//! code is in `descriptor`, `board` and `convert`, a few lines each.
 
+mod asgi;
 mod board;
+mod bridge;
 mod channel;
 mod convert;
 mod descriptor;
 mod exchange;
+mod lane;
 mod linger;
 mod output;
 mod pool;
+mod seats;
+mod shift;
 mod slot;
 mod source;
 mod wsgi;
@@ -34,10 +40,18 @@ mod _worker {
     use crate::channel::Channel;
     use crate::descriptor::adopt;
     use crate::linger::Linger;
-    use crate::pool::{self, Pool};
+    use crate::pool;
     use crate::source::make_blocking;
     use crate::wsgi::Facts;
 
+    #[pymodule_export]
+    use crate::asgi::{Disconnected, Done, HttpCycle, Ready, WebSocketCycle};
+    #[pymodule_export]
+    use crate::bridge::{Crossing, Landing};
+    #[pymodule_export]
+    use crate::lane::Lane;
+    #[pymodule_export]
+    use crate::pool::Pool;
     #[pymodule_export]
     use crate::wsgi::{FileWrapper, Input};
 
@@ -76,8 +90,10 @@ mod _worker {
         let board = Board::map(&memory).map_err(|error| not_usable("board", error))?;
         Linger::start(&channel);
         let facts = Facts { multithread: threads > 1, multiprocess };
-        let pool = Bound::new(py, Pool::new(py, Arc::clone(&channel), board, app, facts)?)?;
-        pool::run(&pool, threads, || {
+        let empty = py.import("threading")?.getattr("Event")?.call0()?;
+        let on_empty = empty.getattr("set")?.unbind();
+        let pool = Bound::new(py, Pool::new(Arc::clone(&channel), board, app, facts, on_empty))?;
+        pool::run(&pool, threads, &empty, || {
             let header = Header { kind: Kind::Hello, flags: Flags::NONE, place: 0, id: 0 };
             channel.append(|out| {
                 let open = header.open(out);
@@ -106,13 +122,13 @@ mod _worker {
         Ok(())
     }
 
-    fn open_channel(number: i32) -> PyResult<OwnedFd> {
+    pub(crate) fn open_channel(number: i32) -> PyResult<OwnedFd> {
         let socket = adopt(number).map_err(|error| not_usable("channel", error))?;
         make_blocking(&socket).map_err(|error| not_usable("channel", error))?;
         Ok(socket)
     }
 
-    fn not_usable(what: &str, error: Errno) -> PyErr {
+    pub(crate) fn not_usable(what: &str, error: Errno) -> PyErr {
         PyOSError::new_err((
             error.raw_os_error(),
             format!("the {what} that was handed down cannot be used: {error}"),

@@ -94,6 +94,12 @@ impl Output {
         self.lock().since.is_some()
     }
 
+    /// Whether what waits should not wait any longer; `None` when nothing does.
+    pub(crate) fn pending(&self) -> Option<bool> {
+        let state = self.lock();
+        state.since.map(|since| state.pending.len() > HOLD_BYTES || since.elapsed() > HOLD_TIME)
+    }
+
     /// Writes all that was appended. With `block` this may wait for the edge: the caller is detached.
     pub(crate) fn flush(&self, socket: BorrowedFd<'_>, block: bool) -> Flushed {
         let mut state = self.lock();

@@ -13,6 +13,8 @@ pub(crate) struct Slot {
     bytes: Vec<u8>,
     body: Body,
     broken: bool,
+    /// What comes for it comes over the loop's lane (`Moved`): who waits for it does not read the channel.
+    moved: bool,
 }
 
 /// The state of a streamed body after what was taken.
@@ -28,11 +30,21 @@ pub(crate) enum Tail {
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { credit: 0, asked: 0, bytes: Vec::new(), body: Body::Open, broken: false }
+        Self { credit: 0, asked: 0, bytes: Vec::new(), body: Body::Open, broken: false, moved: false }
     }
 }
 
 impl Slot {
+    /// From now on the loop forwards what comes.
+    pub(crate) fn set_moved(&mut self) {
+        self.moved = true;
+    }
+
+    /// Whether the loop forwards what comes.
+    pub(crate) fn is_moved(&self) -> bool {
+        self.moved
+    }
+
     /// The edge takes `more` bytes of the answer. Zero is allowed: it only wakes the thread that waits.
     pub(crate) fn grant(&mut self, more: u32) {
         self.credit = self.credit.saturating_add(u64::from(more));

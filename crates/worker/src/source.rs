@@ -59,6 +59,8 @@ impl Source {
         let read = match rustix::net::recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
             Ok(message) => message.bytes,
             Err(Errno::INTR) => return Ok(Received::Interrupted),
+            // Only the loop's lane does not block.
+            Err(Errno::AGAIN) => return Ok(Received::Nothing),
             Err(Errno::CONNRESET) => 0,
             Err(error) => return Err(format!("the channel cannot be read: {error}")),
         };

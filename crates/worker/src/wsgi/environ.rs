@@ -220,7 +220,7 @@ fn environ_key(name: &[u8]) -> Option<String> {
 }
 
 /// Characters of a token, RFC 9110 §5.6.2.
-pub(super) fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
@@ -258,13 +258,13 @@ fn split_root<'a>(path: &'a [u8], root: &'a [u8]) -> (&'a [u8], &'a [u8]) {
 }
 
 /// A number in decimal, without an allocation.
-struct Decimal {
+pub(crate) struct Decimal {
     text: [u8; 20],
     start: usize,
 }
 
 impl Decimal {
-    fn new(mut number: u64) -> Self {
+    pub(crate) fn new(mut number: u64) -> Self {
         let mut text = [0; 20];
         let mut start = text.len();
         loop {
@@ -277,7 +277,7 @@ impl Decimal {
         }
     }
 
-    fn digits(&self) -> &[u8] {
+    pub(crate) fn digits(&self) -> &[u8] {
         &self.text[self.start..]
     }
 }

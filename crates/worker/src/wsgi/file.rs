@@ -56,16 +56,16 @@ impl FileWrapper {
 }
 
 /// A part of a file, for the edge to send.
-pub(super) struct Slice {
-    pub(super) file: OwnedFd,
+pub(crate) struct Slice {
+    pub(crate) file: OwnedFd,
     /// Where the file object stands.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     /// Bytes from there to the end.
-    pub(super) length: u64,
+    pub(crate) length: u64,
 }
 
 /// The file behind a wrapper, from where it stands to its end. `None` when it has to be read through the object.
-pub(super) fn slice(wrapper: &Bound<'_, FileWrapper>) -> Option<Slice> {
+pub(crate) fn slice(wrapper: &Bound<'_, FileWrapper>) -> Option<Slice> {
     let py = wrapper.py();
     let filelike = wrapper.try_borrow().ok()?.filelike.clone_ref(py);
     let file = plain_file(filelike.bind(py)).ok()??;

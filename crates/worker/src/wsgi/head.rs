@@ -9,7 +9,7 @@ use bandstand_wire::head::FAILURE_FIELD;
 use bandstand_wire::limits::{FIELDS_MAX, HEAD_MAX};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use super::environ::is_token;
 use crate::convert::{push_latin1, quoted};
@@ -35,20 +35,20 @@ const DROPPED: [&[u8]; 10] = [
 
 /// Status and fields of an answer.
 #[derive(Default)]
-pub(super) struct Head {
-    pub(super) status: u16,
+pub(crate) struct Head {
+    pub(crate) status: u16,
     reason: Vec<u8>,
     bytes: Vec<u8>,
     /// Ends of name and value of each field in `bytes`.
     ends: Vec<(u32, u32)>,
     /// The app's Content-Length.
-    pub(super) declared: Option<u64>,
+    pub(crate) declared: Option<u64>,
 }
 
 impl Head {
     /// # Errors
     /// `TypeError` or `ValueError`, with what is wrong, for the app.
-    pub(super) fn new(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(crate) fn new(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut head =
             Self { bytes: Vec::with_capacity(512), ends: Vec::with_capacity(16), ..Self::default() };
         head.set_status(status)?;
@@ -57,22 +57,39 @@ impl Head {
     }
 
     /// Only fields, for an interim answer.
-    pub(super) fn interim(status: u16, headers: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(crate) fn interim(status: u16, headers: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut head = Self { status, ..Self::default() };
         head.set_fields(headers)?;
         Ok(head)
     }
 
+    /// As ASGI gives them: a number, and pairs of byte strings.
+    pub(crate) fn asgi(status: u16, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let mut head =
+            Self { status, bytes: Vec::with_capacity(512), ends: Vec::with_capacity(16), ..Self::default() };
+        match headers.map(|headers| (headers, headers.cast::<PyList>())) {
+            None => {}
+            Some((_, Ok(list))) => list.iter().try_for_each(|item| head.add_bytes(&item))?,
+            Some((headers, Err(_))) => {
+                let items = headers.try_iter().map_err(|_| {
+                    PyTypeError::new_err(format!("headers must be a list, not {}", quoted(headers)))
+                })?;
+                items.into_iter().try_for_each(|item| head.add_bytes(&item?))?;
+            }
+        }
+        Ok(head)
+    }
+
     /// Whether an answer of this status never has a body (RFC 9110 §6.4.1).
-    pub(super) fn is_bodiless(&self) -> bool {
+    pub(crate) fn is_bodiless(&self) -> bool {
         matches!(self.status, 100..=199 | 204 | 304)
     }
 
-    pub(super) fn to_wire(&self, body_length: Option<u64>, file_offset: u64) -> ResponseHead<'_> {
+    pub(crate) fn to_wire(&self, body_length: Option<u64>, file_offset: u64) -> ResponseHead<'_> {
         ResponseHead { status: self.status, reason: &self.reason, service_us: 0, body_length, file_offset }
     }
 
-    pub(super) fn fields(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+    pub(crate) fn fields(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
         let mut start = 0;
         self.ends.iter().map(move |&(name, value)| {
             let field = (&self.bytes[start..name as usize], &self.bytes[name as usize..value as usize]);
@@ -130,6 +147,42 @@ impl Head {
         push_latin1(&name, &mut self.bytes)?;
         let middle = self.bytes.len();
         push_latin1(&value, &mut self.bytes)?;
+        self.close(start, middle)
+    }
+
+    fn add_bytes(&mut self, item: &Bound<'_, PyAny>) -> PyResult<()> {
+        let refused =
+            || PyTypeError::new_err(format!("a header must be a pair of bytes, not {}", quoted(item)));
+        let (name, value) = if let Ok(pair) = item.cast::<PyTuple>() {
+            if pair.len() != 2 {
+                return Err(refused());
+            }
+            (pair.get_item(0)?, pair.get_item(1)?)
+        } else {
+            let pair: Vec<Bound<'_, PyAny>> =
+                item.try_iter().and_then(Iterator::collect).map_err(|_| refused())?;
+            let [name, value]: [_; 2] = pair.try_into().map_err(|_| refused())?;
+            (name, value)
+        };
+        let name = name.cast::<PyBytes>().map_err(|_| refused())?;
+        let value = value.cast::<PyBytes>().map_err(|_| refused())?;
+        self.add_pair(name.as_bytes(), value.as_bytes())
+    }
+
+    /// One more field.
+    ///
+    /// # Errors
+    /// As `asgi`.
+    pub(crate) fn add_pair(&mut self, name: &[u8], value: &[u8]) -> PyResult<()> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(name);
+        let middle = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.close(start, middle)
+    }
+
+    /// The field from `start` to the end of `bytes` is complete: kept, dropped or refused.
+    fn close(&mut self, start: usize, middle: usize) -> PyResult<()> {
         if self.bytes.len() > HEAD_MAX / 2 || self.ends.len() >= FIELDS_MAX {
             return Err(PyValueError::new_err("the response's headers are too large"));
         }

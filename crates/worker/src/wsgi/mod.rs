@@ -5,12 +5,12 @@
 //! went wrong before.
 
 mod body;
-mod environ;
-mod file;
-mod head;
+pub(crate) mod environ;
+pub(crate) mod file;
+pub(crate) mod head;
 mod input;
 pub(crate) mod report;
-mod response;
+pub(crate) mod response;
 
 use std::sync::Arc;
 
@@ -26,9 +26,11 @@ pub(crate) use input::Input;
 use crate::board::Board;
 use crate::channel::{Channel, Request};
 use crate::exchange::Exchange;
+use crate::pool::Seated;
+use crate::shift::{Shift, Way};
 use response::{Answer, StartResponse};
 
-/// Takes a request and answers it.
+/// Takes a request and answers it. `shift` is what this thread shares with an event loop.
 ///
 /// # Errors
 /// The request's frame is malformed, which is the edge's fault and ends the channel.
@@ -38,11 +40,12 @@ pub(crate) fn answer(
     template: &mut Template,
     channel: &Arc<Channel>,
     board: Board,
+    shift: Option<&Shift>,
     request: Request,
-) -> Result<(), WireError> {
+) -> Result<Seated, WireError> {
     // Checked before it is taken: with a malformed head nothing can be answered.
     let (head, fields, inline) = RequestHead::decode(&request.payload)?;
-    let Some(exchange) = Exchange::begin(channel, board, request.header) else { return Ok(()) };
+    let Some(exchange) = Exchange::begin(channel, board, request.header) else { return Ok(Seated::Yes) };
     let environ = template.environ(py, &head, fields);
     let brief = Brief {
         is_head: head.method == b"HEAD",
@@ -50,15 +53,16 @@ pub(crate) fn answer(
         body_length: head.body_length.unwrap_or(0),
         body_start: request.payload.len() - inline.len(),
     };
-    match environ.and_then(|environ| prepare(environ, exchange, request, brief)) {
+    let way = shift.map(Shift::way);
+    match environ.and_then(|environ| prepare(environ, exchange, request, brief, way)) {
         Ok((environ, start)) => {
             let outcome = call(app, &environ, &start);
-            conclude(py, &environ, &start, outcome);
+            return Ok(conclude(py, &environ, &start, outcome));
         }
         // Only without memory: everything that can be wrong with a request has been checked.
         Err(error) => report::exception(py, None, "while a request was prepared", &error),
     }
-    Ok(())
+    Ok(Seated::Yes)
 }
 
 /// What is needed of a head when its bytes have become the input.
@@ -77,6 +81,7 @@ fn prepare(
     exchange: Exchange,
     request: Request,
     brief: Brief,
+    way: Option<Way>,
 ) -> PyResult<Prepared<'_>> {
     let py = environ.py();
     let input = match request.body {
@@ -89,7 +94,7 @@ fn prepare(
         environ.set_item(intern!(py, "wsgi.input"), Bound::new(py, input)?)?;
     }
     let answer = Answer::new(exchange, brief.is_head, brief.takes_interim);
-    let start = Bound::new(py, StartResponse { answer })?;
+    let start = Bound::new(py, StartResponse::new(answer, way))?;
     environ.set_item(intern!(py, "wsgi.early_hints"), start.getattr(intern!(py, "early_hints"))?)?;
     Ok((environ, start))
 }
@@ -128,17 +133,19 @@ fn conclude(
     environ: &Bound<'_, PyDict>,
     start: &Bound<'_, StartResponse>,
     outcome: PyResult<()>,
-) {
-    if let Err(error) = &outcome {
+) -> Seated {
+    if let Err(error) = &outcome
+        && !start.try_borrow().is_ok_and(|start| start.is_departure(py, error))
+    {
         report::exception(py, Some(environ), "in the app", error);
     }
     // Borrowed only by a thread of the app that writes past the end of its own request; it keeps the place.
-    let Ok(mut start) = start.try_borrow_mut() else { return };
+    let Ok(mut start) = start.try_borrow_mut() else { return Seated::Yes };
     if outcome.is_err() {
         start.answer.fail(py);
     }
     if let Some(fault) = start.answer.take_fault() {
         report::fault(py, environ, fault);
     }
-    start.answer.finish(py);
+    start.finish(py)
 }

@@ -11,7 +11,12 @@ use super::response::Fault;
 
 /// An exception that nobody in the app handled. `when` names the part: "in the app", "in close()".
 pub(crate) fn exception(py: Python<'_>, environ: Option<&Bound<'_, PyDict>>, when: &str, error: &PyErr) {
-    let mut text = format!("bandstand: {}: exception {when}\n", request(environ));
+    exception_of(py, &request(environ), when, error);
+}
+
+/// As `exception`, for a request that is described already.
+pub(crate) fn exception_of(py: Python<'_>, request: &str, when: &str, error: &PyErr) {
+    let mut text = format!("bandstand: {request}: exception {when}\n");
     match traceback(py, error) {
         Ok(lines) => text.push_str(&lines),
         Err(_) => text.push_str(&format!("{error}\n")),
@@ -21,7 +26,11 @@ pub(crate) fn exception(py: Python<'_>, environ: Option<&Bound<'_, PyDict>>, whe
 
 /// A body that was not as long as the app had announced.
 pub(super) fn fault(py: Python<'_>, environ: &Bound<'_, PyDict>, fault: Fault) {
-    let request = request(Some(environ));
+    fault_of(py, &request(Some(environ)), fault);
+}
+
+/// As `fault`, for a request that is described already.
+pub(crate) fn fault_of(py: Python<'_>, request: &str, fault: Fault) {
     let what = match fault {
         Fault::Surplus { declared } => {
             format!("the app sent more than the {declared} bytes of its Content-Length; the rest was cut")
@@ -32,14 +41,23 @@ pub(super) fn fault(py: Python<'_>, environ: &Bound<'_, PyDict>, fault: Fault) {
             )
         }
     };
+    line(py, request, &what);
+}
+
+/// Any other one line about a request.
+pub(crate) fn line(py: Python<'_>, request: &str, what: &str) {
     write(py, &format!("bandstand: {request}: {what}\n"));
 }
 
 fn request(environ: Option<&Bound<'_, PyDict>>) -> String {
     let Some(environ) = environ else { return "worker".to_owned() };
     let text = |key| environ.get_item(key).ok().flatten().map(|value| value.to_string()).unwrap_or_default();
-    let line =
-        format!("request {} ({} {})", text("HTTP_X_REQUEST_ID"), text("REQUEST_METHOD"), text("RAW_URI"));
+    describe(&text("HTTP_X_REQUEST_ID"), &text("REQUEST_METHOD"), &text("RAW_URI"))
+}
+
+/// How the log names a request: its id, method and target.
+pub(crate) fn describe(id: &str, method: &str, target: &str) -> String {
+    let line = format!("request {id} ({method} {target})");
     // The target is the client's text: it must not write lines or terminal codes of its own into the log.
     line.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })

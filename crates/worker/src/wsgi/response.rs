@@ -9,22 +9,31 @@
 //! ```
 //! Invariant: exactly one answer for an exchange; from `Done` on nothing is sent.
 
+use std::sync::Arc;
+
 use bandstand_wire::ResponseHead;
 use bandstand_wire::head::FAILURE_FIELD;
 use bandstand_wire::limits::CHUNK_MAX;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::file::Slice;
 use super::head::Head;
+use crate::asgi::{Body, Cycle, HttpCycle, is_departure};
 use crate::exchange::Exchange;
+use crate::pool::Seated;
+use crate::shift::Way;
 
 /// The callable given to the app; also owns the answer while the app works on it.
 #[pyclass(module = "bandstand._worker")]
 pub(super) struct StartResponse {
     pub(super) answer: Answer,
+    /// To the event loop, in a worker that has one.
+    way: Option<Way>,
+    /// `Moved` was sent, and the thread's seat is taken.
+    moved: bool,
 }
 
 #[pymethods]
@@ -52,6 +61,67 @@ impl StartResponse {
     fn early_hints(&mut self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         self.answer.early_hints(headers)
     }
+
+    /// From the loop: the thread waits for it. Another thread takes its turn, if one is left to do so, and
+    /// `on_cancel()` is called when the client leaves. False: nothing has changed, and nothing is called.
+    fn moved(&mut self, py: Python<'_>, on_cancel: Py<PyAny>) -> PyResult<bool> {
+        let Some(way) = &self.way else { return Ok(false) };
+        let exchange = &mut self.answer.exchange;
+        // The rest of a streamed body goes on over the channel, which whoever reads it can read.
+        if exchange.is_finished() || (!self.moved && (exchange.has_slot() || !way.relieve(py))) {
+            return Ok(false);
+        }
+        let id = exchange.id();
+        if exchange.is_cancelled() {
+            on_cancel.call0(py)?;
+        } else {
+            way.watch(id, on_cancel);
+        }
+        if !std::mem::replace(&mut self.moved, true) {
+            exchange.moved();
+            way.turn.settle(py)?;
+        }
+        Ok(true)
+    }
+
+    /// The loop goes on with the answer: what it sends is a cycle's now. `scope` is what the log calls the request by.
+    fn detach<'py>(&mut self, scope: Bound<'py, PyDict>) -> PyResult<Bound<'py, HttpCycle>> {
+        let py = scope.py();
+        let way = self.way.as_ref().filter(|_| self.answer.is_unsent());
+        let way = way.ok_or_else(|| PyRuntimeError::new_err("this answer cannot go on elsewhere"))?;
+        let facts = crate::asgi::Facts {
+            is_head: self.answer.is_head,
+            takes_interim: self.answer.takes_interim,
+            takes_trailers: false,
+        };
+        let (id, turn) = (self.answer.exchange.id(), Arc::clone(&way.turn));
+        let exchange = self.answer.detach(!self.moved);
+        let cycle =
+            Bound::new(py, HttpCycle::new(Arc::clone(&turn), exchange, scope.unbind(), Body::Given, facts))?;
+        turn.insert(id, Cycle::Http(cycle.clone().unbind()));
+        Ok(cycle)
+    }
+}
+
+impl StartResponse {
+    pub(super) fn new(answer: Answer, way: Option<Way>) -> Self {
+        Self { answer, way, moved: false }
+    }
+
+    /// Whether this exception says no more than that the client has left.
+    pub(super) fn is_departure(&self, py: Python<'_>, error: &PyErr) -> bool {
+        self.moved && self.answer.exchange.is_cancelled() && is_departure(py, error)
+    }
+
+    /// `close()` has been called; the place is free.
+    pub(super) fn finish(&mut self, py: Python<'_>) -> Seated {
+        let goes_on = self.answer.exchange.is_finished();
+        if let Some(way) = self.way.as_ref().filter(|_| self.moved && !goes_on) {
+            way.turn.forget(self.answer.exchange.id());
+        }
+        self.answer.finish(py);
+        if self.moved { Seated::No } else { Seated::Yes }
+    }
 }
 
 /// An answer in the making.
@@ -77,7 +147,7 @@ enum Stage {
 
 /// How a body differs from its Content-Length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The rest was cut.
     Surplus { declared: u64 },
     /// The client sees a broken answer.
@@ -245,14 +315,22 @@ impl Answer {
         }
     }
 
+    /// Gives the exchange away; from now on nothing is sent here. With `announce`, the edge is told first.
+    fn detach(&mut self, announce: bool) -> Exchange {
+        self.stage = Stage::Done;
+        if announce {
+            self.exchange.moved();
+        }
+        self.exchange.detach()
+    }
+
     /// Everything leaves now: `close()` comes next and may take its time.
     pub(super) fn hurry(&mut self, py: Python<'_>) {
         self.exchange.hurry();
         flush(py, &mut self.exchange);
     }
 
-    /// `close()` has been called; the place is free.
-    pub(super) fn finish(&mut self, py: Python<'_>) {
+    fn finish(&mut self, py: Python<'_>) {
         self.stage = Stage::Done;
         self.exchange.finish();
         flush(py, &mut self.exchange);
