@@ -6,11 +6,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use bandstand_config::knobs::{Kind, Knob, TABLE};
+use bandstand_config::knobs::{Kind, Knob, Place, TABLE};
 use bandstand_config::{Errors, Problem, Sources, reference};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::report::Failure;
+use crate::habits::{self, Habit};
+use crate::report::{self, Failure};
 
 /// The whole command line.
 pub(crate) fn command() -> Command {
@@ -24,20 +25,28 @@ pub(crate) fn command() -> Command {
         ))
         .subcommand(
             with_settings(Command::new("config").about("Print each effective value and where it was set"))
-                .arg(
-                    Arg::new("format")
-                        .long("format")
-                        .value_name("FORM")
-                        .value_parser(["toml", "json"])
-                        .default_value("toml")
-                        .help("Form of the output"),
-                )
+                .arg(format(["toml", "json"]))
                 .arg(
                     Arg::new("reference")
                         .long("reference")
                         .hide(true)
                         .action(ArgAction::SetTrue)
                         .help("Print the reference page of all settings"),
+                ),
+        )
+        .subcommand(
+            with_settings(
+                Command::new("explain").about("Show what answers what, and which way each view takes"),
+            )
+            .arg(format(["text", "json"])),
+        )
+        .subcommand(
+            with_settings(Command::new("check").about("Look for what would go wrong, before traffic does"))
+                .arg(
+                    Arg::new("deploy")
+                        .long("deploy")
+                        .action(ArgAction::SetTrue)
+                        .help("Include Django's checks for deployment"),
                 ),
         )
         .subcommand(Command::new("version").about("Print the version"))
@@ -52,8 +61,14 @@ pub(crate) fn sources(matches: &ArgMatches) -> Result<Sources, Failure> {
         sentence: format!("the current folder cannot be read: {error}"),
         code: 1,
     })?;
+    let mut flags = flags(matches);
+    if let Some(class) = matches.get_one::<String>(WORKER_CLASS) {
+        let habit = habits::worker_class(class);
+        report::say(&habit.sentence);
+        add_habit(&mut flags, &habit);
+    }
     Ok(Sources {
-        flags: flags(matches),
+        flags,
         app_env: app_env(matches).map_err(|problem| Failure::Configuration(Errors::from(problem)))?,
         env: environment(),
         cwd,
@@ -74,7 +89,8 @@ pub(crate) fn program() -> Option<PathBuf> {
 }
 
 fn with_settings(command: Command) -> Command {
-    let command = TABLE.iter().fold(command, |command, knob| command.arg(flag(knob)));
+    let rows = TABLE.iter().filter(|knob| knob.place != Place::File);
+    let command = rows.fold(command, |command, knob| command.arg(flag(knob)));
     command
         .arg(
             Arg::new(APP_ENV)
@@ -85,11 +101,32 @@ fn with_settings(command: Command) -> Command {
                 .help_heading("Application")
                 .help("Set a variable in the environment of the workers; may be repeated"),
         )
+        .arg(
+            Arg::new(WORKER_CLASS)
+                .short('k')
+                .long("worker-class")
+                .value_name("CLASS")
+                .help_heading("Application")
+                .help("Gunicorn's worker class: understood, and says what it means here"),
+        )
         .next_line_help(true)
+}
+
+/// Form of the output; the first is the default.
+fn format(forms: [&'static str; 2]) -> Arg {
+    Arg::new("format")
+        .long("format")
+        .value_name("FORM")
+        .value_parser(forms)
+        .default_value(forms[0])
+        .help("Form of the output")
 }
 
 /// Id of `-e`, which no key can have.
 const APP_ENV: &str = "-e";
+
+/// Id of `-k`, which no key can have.
+const WORKER_CLASS: &str = "-k";
 
 /// The flag of one row; APP is the one positional.
 fn flag(knob: &'static Knob) -> Arg {
@@ -103,7 +140,7 @@ fn flag(knob: &'static Knob) -> Arg {
         None => arg,
     };
     match knob.kind {
-        Kind::Binds | Kind::Paths | Kind::Proxies => arg.action(ArgAction::Append),
+        Kind::Binds | Kind::Paths | Kind::Proxies | Kind::Origins => arg.action(ArgAction::Append),
         // `--server-header` alone says on; the value must follow `=`, or it would swallow APP.
         Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("on"),
         // A value such as -1 is refused by the settings, with a sentence.
@@ -120,11 +157,21 @@ fn help(knob: &Knob) -> String {
 }
 
 fn flags(matches: &ArgMatches) -> Vec<(String, Vec<String>)> {
-    let given = TABLE.iter().filter_map(|knob| {
+    let rows = TABLE.iter().filter(|knob| knob.place != Place::File);
+    let given = rows.filter_map(|knob| {
         let values: Vec<String> = matches.get_many::<String>(knob.key)?.cloned().collect();
         Some((knob.key.to_owned(), values))
     });
     given.collect()
+}
+
+/// A flag of its own wins over the habit.
+fn add_habit(flags: &mut Vec<(String, Vec<String>)>, habit: &Habit) {
+    for (key, value) in habit.settings {
+        if !flags.iter().any(|(given, _)| given == key) {
+            flags.push(((*key).to_owned(), vec![(*value).to_owned()]));
+        }
+    }
 }
 
 fn app_env(matches: &ArgMatches) -> Result<Vec<(String, String)>, Problem> {
@@ -176,6 +223,11 @@ mod tests {
                 vec![one("app", &["shop:app"]), one("server_header", &["on"])],
             ),
             ("bandstand config --workers -1", vec![one("workers", &["-1"])]),
+            (
+                "bandstand check --deploy --loop asyncio shop:app",
+                vec![one("app", &["shop:app"]), one("loop", &["asyncio"])],
+            ),
+            ("bandstand explain --format json --bridge=off", vec![one("bridge", &["off"])]),
             ("bandstand serve --static /static/=out", vec![one("static", &["/static/=out"])]),
         ] {
             assert_eq!(parsed(line).unwrap(), wanted, "{line}");
@@ -183,8 +235,21 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_wins_over_a_worker_class() {
+        let mut flags = parsed("bandstand serve -k sync --threads 4").unwrap();
+        add_habit(&mut flags, &habits::worker_class("sync"));
+        assert_eq!(flags, [one("threads", &["4"]), one("interface", &["wsgi"])]);
+    }
+
+    #[test]
     fn wrong_usage_is_status_2() {
-        for line in ["bandstand", "bandstand sreve", "bandstand serve --max-boddy 1", "bandstand serve a b"] {
+        for line in [
+            "bandstand",
+            "bandstand sreve",
+            "bandstand serve --max-boddy 1",
+            "bandstand serve a b",
+            "bandstand serve --paths x",
+        ] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
         }
     }

@@ -7,6 +7,8 @@
 
 mod args;
 mod commands;
+mod habits;
+mod project;
 mod report;
 
 use std::process::ExitCode;
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
     };
     let outcome = match matches.subcommand() {
         Some(("serve", matches)) => commands::serve::run(matches),
+        Some(("check", matches)) => commands::check::run(matches),
+        Some(("explain", matches)) => commands::explain::run(matches),
         Some(("config", matches)) => commands::config::run(matches),
         Some(("version", _)) => commands::version::run(),
         _ => unreachable!("clap asks for one of the verbs that args.rs names"),

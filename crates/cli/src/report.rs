@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use bandstand_config::{Errors, Problem};
+use bandstand_config::{Errors, Finding, Problem};
 
 /// Why a verb did not succeed.
 #[derive(Debug)]
@@ -24,15 +24,38 @@ pub(crate) enum Failure {
     },
 }
 
+impl Failure {
+    /// What is said about it.
+    pub(crate) fn sentence(&self) -> String {
+        match self {
+            Failure::Configuration(errors) => errors.to_string(),
+            Failure::Project(problem) => problem.to_string(),
+            Failure::Run { sentence, .. } => sentence.clone(),
+        }
+    }
+
+    /// Exit status.
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Configuration(_) => 2,
+            Failure::Project(_) => 1,
+            Failure::Run { code, .. } => *code,
+        }
+    }
+}
+
 /// Says why, and gives the status.
 pub(crate) fn failure(failure: &Failure) -> ExitCode {
-    let (text, code) = match failure {
-        Failure::Configuration(errors) => (errors.to_string(), 2),
-        Failure::Project(problem) => (problem.to_string(), 1),
-        Failure::Run { sentence, code } => (sentence.clone(), *code),
-    };
-    say(&text);
-    ExitCode::from(code)
+    say(&failure.sentence());
+    ExitCode::from(failure.code())
+}
+
+/// A finding on one line: what, where set, what to do.
+pub(crate) fn line(finding: &Finding) -> String {
+    let Finding { level, what, place, advice } = finding;
+    let place = if place.is_empty() { String::new() } else { format!(" ({place})") };
+    let advice = if advice.is_empty() { String::new() } else { format!(": {advice}") };
+    format!("{}: {what}{place}{advice}", level.as_str()).replace(['\r', '\n'], " ")
 }
 
 /// A line for the operator that is no failure.
