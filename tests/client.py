@@ -15,7 +15,7 @@ DEADLINE = 20.0
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)\Z")
 _FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*?)[ \t]*\Z", re.DOTALL)
-_BODILESS = {204, 304}
+_BODILESS = {101, 204, 304}
 
 
 class Malformed(AssertionError):

@@ -14,6 +14,7 @@ import pytest
 
 from client import eventually
 from server import APPS, BINARY, ROOT, Server, manage
+from uvicorn_server import Uvicorn
 
 
 class Gate:
@@ -58,6 +59,8 @@ class Gate:
 class Stand:
     """Starts servers in one folder, and stops them all at the end."""
 
+    kind = Server
+
     def __init__(self, folder: Path):
         self.folder = folder
         self.seen_path = folder / "seen"
@@ -67,7 +70,7 @@ class Stand:
 
     def serve(self, app: str | None = "probe:app", env: dict | None = None, folder: Path | None = None, **settings) -> Server:
         env = {"SEEN": str(self.seen_path), "GATES": str(self.gates), **(env or {})}
-        server = Server.start(app, folder or self.folder, env=env, **settings)
+        server = self.kind.start(app, folder or self.folder, env=env, **settings)
         self.servers.append(server)
         return server
 
@@ -91,6 +94,24 @@ class Stand:
                 faults.append(fault)
         if faults:
             raise faults[0]
+
+
+def pytest_addoption(parser) -> None:
+    parser.addoption("--against", choices=["bandstand", "uvicorn"], default="bandstand", help="which server ASGI apps are served by")
+
+
+def pytest_configure(config) -> None:
+    """With `--against=uvicorn` the tests of ASGI ask a second opinion on what they expect."""
+    config.addinivalue_line("markers", "ours: promises of bandstand that other servers do not make")
+    if config.getoption("--against") == "uvicorn":
+        Stand.kind = Uvicorn
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    if config.getoption("--against") == "uvicorn":
+        for item in items:
+            if item.get_closest_marker("ours"):
+                item.add_marker(pytest.mark.skip(reason="bandstand's own promise"))
 
 
 @contextmanager
@@ -140,5 +161,5 @@ def shop(shop_folder):
 def binary(request):
     """The program under test; without it no test here can say anything."""
     needs = any(Path(item.path).parent == APPS.parent for item in request.session.items)
-    if needs and not BINARY.exists():
+    if needs and Stand.kind is Server and not BINARY.exists():
         pytest.exit(f"no bandstand at {BINARY}: build it with `make`, or set BANDSTAND_BIN", returncode=3)

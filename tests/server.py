@@ -73,7 +73,7 @@ class Server:
         self._heard = threading.Condition()
         self._checked = False
         self.process = subprocess.Popen(
-            [*(wrap or []), *command(app, defaults | settings)],
+            [*(wrap or []), *self.command(app, defaults | settings)],
             cwd=folder,
             env=environment(**(env or {})),
             stdin=subprocess.DEVNULL,
@@ -96,6 +96,8 @@ class Server:
         return server
 
     # -- the ready line
+
+    command = staticmethod(command)
 
     def _await_ready(self) -> None:
         line = self.wait_line(lambda line: _READY.search(line), "the ready line", READY_DEADLINE)

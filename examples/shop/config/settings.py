@@ -11,6 +11,7 @@
 | SHOP_MEDIA_ROOT      | media                          | product pictures and uploads, public               |
 | SHOP_PRIVATE_ROOT    | media-private                  | invoices; only the shop itself gives them out      |
 | SHOP_TEST_VIEWS      | 0                              | adds /api/echo/, which repeats what it was sent    |
+| REDIS_URL            | –                              | the stock ticker's processes tell each other there |
 """
 
 import os
@@ -106,6 +107,16 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "orders"
 LOGOUT_REDIRECT_URL = "home"
+
+# Live pages (shop/live). Without a broker each process reads the database; with one (`pip install channels-redis`) it is told.
+REDIS_URL = os.environ.get("REDIS_URL", "")
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+    if REDIS_URL
+    else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+}
+LIVE_SECONDS = 1.0
+"""How often a process with open live pages looks for what is new."""
 
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.utils.html import format_html
 
+from .live import stock
 from .models import Category, Order, OrderLine, Photo, Product
 
 admin.site.site_header = "Bandstand Music"
@@ -27,6 +28,11 @@ class ProductAdmin(admin.ModelAdmin):
     list_per_page = 50
     search_fields = ["name", "maker"]
     prepopulated_fields = {"slug": ["name"]}
+
+    def save_model(self, request, product: Product, form, change: bool) -> None:
+        super().save_model(request, product, form, change)
+        if "stock" in form.changed_data:
+            stock.changed([product.pk])
 
     @admin.display(description="")
     def thumbnail(self, product: Product) -> str:

@@ -51,6 +51,31 @@ class Product(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("product", args=[self.slug])
 
+    @property
+    def availability(self) -> str:
+        return availability(self.stock)
+
+
+def availability(stock: int) -> str:
+    """What a customer is told about a stock; pages and the live ticker say the same."""
+    if not stock:
+        return "Sold out. The next ones are on the workbench."
+    return f"Only {stock} left" if stock < 4 else f"In stock, {stock} pieces"
+
+
+class StockChange(models.Model):
+    """So much was left of a product after a change; the key is the version of the shop's stock (`live/stock.py`)."""
+
+    product = models.ForeignKey(Product, on_delete=models.CASCADE, related_name="+")
+    left = models.PositiveIntegerField()
+    created = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.left} × {self.product}"
+
 
 class Photo(models.Model):
     """A picture of a product sent in by a customer."""

@@ -70,7 +70,7 @@ class CatalogueTest(ShopTest):
         order = Order.objects.first()
         pages = [
             "/", "/products/", "/products/?page=2", f"/products/{self.product.slug}/", f"/products/{self.product.slug}/photos/",
-            "/categories/records/", "/search/", "/search/?q=zzz", "/cart/", "/orders/", f"/orders/{order.pk}/",
+            "/categories/records/", "/search/", "/search/?q=zzz", "/cart/", "/orders/", "/orders/table/", f"/orders/{order.pk}/",
             "/reports/slow/?seconds=0", "/admin/", "/admin/shop/product/", "/admin/shop/order/", f"/admin/shop/order/{order.pk}/change/",
         ]  # fmt: skip
         for page in pages:
@@ -265,6 +265,13 @@ class ApiTest(ShopTest):
         with self.assertNumQueries(0):
             answer = self.client.get("/api/ping/").json()
         self.assertEqual(len(answer), 10)
+
+    async def test_ping_from_an_async_view_says_the_same(self) -> None:
+        plain, other = (await AsyncClient().get("/api/ping/")).json(), (await AsyncClient().get("/api/ping/async/")).json()
+        self.assertEqual(other, plain | {"path": "/api/ping/async/"})
+
+    async def test_wait(self) -> None:
+        self.assertEqual((await AsyncClient().get("/api/wait/")).json(), {"waited_ms": 50.0})
 
     def test_products(self) -> None:
         answer = self.client.get("/api/products/", {"page": 3}).json()

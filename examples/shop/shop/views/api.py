@@ -13,9 +13,27 @@ from ..cart import MOST, Bill, Cart
 from ..models import Category, Product
 from .catalogue import PAGE
 
+WAIT = 0.05
+"""How long `wait` waits, in seconds."""
+
 
 def ping(request: HttpRequest) -> JsonResponse:
     """A small answer without the database: what it costs to ask the shop anything at all."""
+    return _pong(request)
+
+
+async def ping_async(request: HttpRequest) -> JsonResponse:
+    """The same from an async view."""
+    return _pong(request)
+
+
+async def wait(request: HttpRequest) -> JsonResponse:
+    """Answers after 50 ms in which a thread has nothing to do."""
+    await asyncio.sleep(WAIT)
+    return JsonResponse({"waited_ms": WAIT * 1000})
+
+
+def _pong(request: HttpRequest) -> JsonResponse:
     return JsonResponse(
         {
             "shop": "Bandstand Music",

@@ -34,12 +34,9 @@ def category(request: HttpRequest, slug: str) -> HttpResponse:
 
 def search(request: HttpRequest) -> HttpResponse:
     """Products in which every word occurs, in the name, the maker or the description."""
-    query = request.GET.get("q", "").replace("\0", "").strip()[:80]
-    found = Product.objects.all() if query else Product.objects.none()
-    for word in query.split():
-        found = found.filter(Q(name__icontains=word) | Q(maker__icontains=word) | Q(description__icontains=word))
+    query = asked(request)
     title = f"Search for “{query}”" if query else "Search"
-    return _shelf(request, found, {"title": title, "query": query, "searching": True})
+    return _shelf(request, matching(query), {"title": title, "query": query, "searching": True})
 
 
 def product(request: HttpRequest, slug: str) -> HttpResponse:
@@ -50,6 +47,18 @@ def product(request: HttpRequest, slug: str) -> HttpResponse:
         "shop/product.html",
         {"product": shown, "photos": shown.photos.select_related("user")[:8], "similar": similar[:5]},
     )
+
+
+def asked(request: HttpRequest) -> str:
+    """What is searched for, at most 80 characters."""
+    return request.GET.get("q", "").replace("\0", "").strip()[:80]
+
+
+def matching(query: str) -> QuerySet[Product]:
+    found = Product.objects.all() if query else Product.objects.none()
+    for word in query.split():
+        found = found.filter(Q(name__icontains=word) | Q(maker__icontains=word) | Q(description__icontains=word))
+    return found
 
 
 def _shelf(request: HttpRequest, found: QuerySet[Product], context: dict) -> HttpResponse:

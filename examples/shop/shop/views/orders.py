@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from .. import invoices
 from ..cart import Bill, Cart
 from ..forms import CheckoutForm
+from ..live import stock
 from ..models import Order, OrderLine, Product
 
 OWN = "orders"
@@ -48,7 +49,7 @@ def checkout(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_safe
 def orders(request: HttpRequest) -> HttpResponse:
-    return render(request, "shop/orders.html", {"orders": request.user.orders.prefetch_related("lines")[:100]})
+    return render(request, "shop/orders.html", {"orders": list(request.user.orders.prefetch_related("lines")[:100])})
 
 
 @require_safe
@@ -81,6 +82,7 @@ def _place(form: CheckoutForm, bill: Bill, user) -> Order:
         OrderLine(order=order, product=line.product, name=line.product.name, price=line.product.price, quantity=line.quantity)
         for line in bill.lines
     )
+    stock.changed(line.product.pk for line in bill.lines)
     return order
 
 
