@@ -149,7 +149,7 @@ pub const TABLE: &[Knob] = &[
     row(Group::Workers, "threads", count(1, 256, Word::None), "2", "Python threads in each worker: workers × threads requests run at once."),
     // What waits costs memory and perhaps a database connection, and no CPU: more than `threads`, yet bounded.
     row(Group::Workers, "threads_max", count(1, 1024, Word::None), "16", "Threads one worker may have while some of them only wait for async views; `threads` where that is more, when nothing is written."),
-    row(Group::Workers, "tasks", count(1, 16_384, Word::None), "1000", "Requests and WebSockets that one worker's event loop works on at once."),
+    row(Group::Workers, "tasks", count(1, 16_384, Word::None), "1000", "Requests that one worker's event loop works on at once; open WebSockets are not counted."),
     row(Group::Workers, "bridge", Kind::Switch, "on", "With interface `both`: an async view starts on a thread, with its middleware, and goes on in the event loop; `off` gives it to the ASGI handler."),
     row(Group::Workers, "loop", Kind::Choice(&["auto", "asyncio", "uvloop"]), "auto", "Event loop of the workers; `auto` is uvloop where it is installed, else asyncio."),
     row(Group::Workers, "edge_threads", count(1, 256, Word::Auto), "auto", "Threads of the edge, which speaks HTTP and runs no Python; `auto` is the measured choice for this machine."),

@@ -445,6 +445,7 @@ async fn watch_clock(shared: Arc<Shared>, fleet: Fleet) {
 
 /// No new connections; those that are open finish; then the workers leave.
 async fn drain(shared: &Arc<Shared>, fleet: &Fleet, deadline: Instant) {
+    let stopped = Instant::now();
     tracing::info!("stopping: no new connections, what runs is finished");
     shared.phase.send_replace(Phase::Draining);
     shared.connections.wake_all();
@@ -461,7 +462,15 @@ async fn drain(shared: &Arc<Shared>, fleet: &Fleet, deadline: Instant) {
         );
     }
     shared.pool.stop();
-    fleet.stop(deadline.max(Instant::now() + Duration::from_millis(200))).await;
+    let expired = async {
+        tokio::time::sleep_until((stopped + shared.patience_at_stop()).into()).await;
+        shared.pool.expire_abandoned();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = fleet.stop(deadline.max(Instant::now() + Duration::from_millis(200))) => {}
+        () = expired => {}
+    }
 }
 
 /// The file with our process id, removed at the end.

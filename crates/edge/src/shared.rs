@@ -49,6 +49,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// How long, once the server stops, it waits for what knows no end by itself: `graceful_timeout` is for the rest.
+    pub(crate) fn patience_at_stop(&self) -> Duration {
+        const MOST: Duration = Duration::from_secs(5);
+        self.settings.graceful_timeout.min(MOST)
+    }
+
     /// Whether connections are to close once they are at rest.
     pub(crate) fn is_draining(&self) -> bool {
         *self.phase.borrow() == Phase::Draining

@@ -58,7 +58,8 @@ kinds! {
     Message = 0x05, Edge;
     /// The WebSocket is over: code u16, then the reason in UTF-8. Nothing more comes for it.
     Closed = 0x06, Edge;
-    /// The client of this request has left. Only on the loop's lane; threads see it on the board.
+    /// The client of this request has left; with `BROKEN` its time is over, and its task is to be cancelled. Only on the
+    /// loop's lane; threads see it on the board.
     Cancel = 0x07, Edge;
     /// First frame of a worker: protocol version, threads, then JSON about the project.
     Hello = 0x41, Worker;
@@ -108,6 +109,8 @@ impl Flags {
     pub const WEBSOCKET: Flags = Flags(0x10);
     /// The message is text; without it, binary.
     pub const TEXT: Flags = Flags(0x20);
+    /// The request stays with the threads: a setting says so.
+    pub const PINNED: Flags = Flags(0x40);
 
     /// Whether all of `other` are set.
     pub fn has(self, other: Flags) -> bool {

@@ -81,8 +81,9 @@ impl Shift {
     /// Whether the loop should answer this request. What cannot be told stays here.
     pub(crate) fn prefers_loop(&self, py: Python<'_>, request: &Request) -> bool {
         let Some(choose) = &self.choose else { return false };
+        let flags = request.header.flags;
         // A streamed body has already begun to come over the channel.
-        if request.header.flags.has(Flags::STREAM) || (!self.always && !self.seats.are_short()) {
+        if flags.has(Flags::STREAM) || flags.has(Flags::PINNED) || (!self.always && !self.seats.are_short()) {
             return false;
         }
         let Ok((head, ..)) = RequestHead::decode(&request.payload) else { return false };

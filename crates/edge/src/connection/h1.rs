@@ -15,6 +15,7 @@ mod body;
 mod send;
 #[cfg(test)]
 pub(super) mod tests;
+mod watch;
 
 use std::io::IoSlice;
 use std::sync::Arc;

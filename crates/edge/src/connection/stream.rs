@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -96,23 +97,65 @@ impl Stream {
         };
     }
 
-    /// Whether the connection is broken (reset), not merely half closed.
-    pub(crate) fn poll_broken(&self, context: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Self::Tcp(stream) => {
-                // A half-closed client is readable for ever; only an error or hang-up ends the wait.
-                match stream.poll_read_ready(context) {
-                    Poll::Ready(Ok(())) => match rustix::net::sockopt::socket_error(stream) {
-                        Ok(Ok(())) => Poll::Pending,
-                        _ => Poll::Ready(()),
-                    },
-                    Poll::Ready(Err(_)) => Poll::Ready(()),
-                    Poll::Pending => Poll::Pending,
-                }
+    /// What the other end does, while nothing is read from it. Registers for a change of `Silent`; what else is seen
+    /// stays readable, so that the reactor has no more news of it and the caller has to look again.
+    pub(crate) fn poll_other(&self, context: &mut Context<'_>) -> Other {
+        for _ in 0..2 {
+            let ready = match self {
+                Self::Tcp(stream) => stream.poll_read_ready(context),
+                Self::Unix(stream) => stream.poll_read_ready(context),
+            };
+            match ready {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Other::Gone,
+                Poll::Pending => return Other::Silent,
             }
-            Self::Unix(_) => Poll::Pending,
+            let (other, nothing) = (self.look(), || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            // All that was there has been read: the reactor is told, and then asked once more.
+            let _ = match self {
+                _ if other != Other::Silent => return other,
+                Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
+                Self::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+            };
+        }
+        Other::Speaks
+    }
+
+    fn look(&self) -> Other {
+        let wanted = PollFlags::IN | PollFlags::RDHUP;
+        let mut fds = [match self {
+            Self::Tcp(stream) => PollFd::new(stream, wanted),
+            Self::Unix(stream) => PollFd::new(stream, wanted),
+        }];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if rustix::event::poll(&mut fds, Some(&at_once)).is_err() {
+            return Other::Speaks; // interrupted: the next look tells
+        }
+        let seen = fds[0].revents();
+        if seen.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+            Other::Gone
+        } else if seen.contains(PollFlags::RDHUP) {
+            // The other end of a Unix socket hangs up when it closes: this one has not.
+            if matches!(self, Self::Tcp(_)) { Other::Ended } else { Other::Speaks }
+        } else if seen.contains(PollFlags::IN) {
+            Other::Speaks
+        } else {
+            Other::Silent
         }
     }
+}
+
+/// What the other end of a stream does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Other {
+    /// Nothing.
+    Silent,
+    /// It has sent what is not read yet.
+    Speaks,
+    /// It has sent FIN: it has shut its sending side, or closed.
+    Ended,
+    /// It has closed or reset the connection.
+    Gone,
 }
 
 /// Whether the next byte can be read without waiting for a disk. Read-ahead makes one byte stand for its neighbours.

@@ -18,7 +18,7 @@
 mod outgoing;
 mod silence;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -330,6 +330,12 @@ impl<'c, 's> Socket<'c, 's> {
         if matches!(self.phase, Phase::Open(_)) {
             self.tell_app(close::SERVICE_RESTART, "", Phase::Closing(now));
             self.close(Some(close::SERVICE_RESTART), "", now);
+        }
+        // A client that does not answer must not hold up the stop of the server.
+        if let Phase::Closing(deadline) | Phase::Ending(deadline) = &mut self.phase
+            && self.connection.shared.is_draining()
+        {
+            *deadline = (*deadline).min(now + self.connection.shared.patience_at_stop());
         }
     }
 

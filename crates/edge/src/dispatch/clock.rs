@@ -2,13 +2,14 @@
 //!
 //! Owns the limits in time and the one task that looks at them. Who gets a request is `queue`'s.
 //! `timeout` holds until the head of an answer; on a thread also between two pieces of its body, since it holds the
-//! thread. A stream on the loop holds none, and an accepted WebSocket has its pings: both may be silent for ever.
+//! thread. A stream on the loop holds none, and an accepted WebSocket has its pings: both may be silent for ever. A task
+//! whose client has left is cancelled after `timeout`.
 
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use bandstand_wire::limits;
 use bandstand_wire::sequence::Answer;
+use bandstand_wire::{Flags, limits};
 
 use super::link::Link;
 use super::places::Held;
@@ -103,7 +104,16 @@ fn expire_queues(inner: &mut Inner, timeout: Duration, now: Instant, wakers: &mu
 fn expire_link(link: &mut Link, timeout: Duration, now: Instant, wakers: &mut Vec<Waker>) -> Vec<Overdue> {
     let silent = link.places.iter().filter(|(_, held)| now >= held.touched + timeout && held.must_speak());
     let silent: Vec<u16> = silent.map(|(place, _)| place).collect();
-    silent.into_iter().filter_map(|place| give_up(link, place, wakers)).collect()
+    let mut late: Vec<Overdue> =
+        silent.into_iter().filter_map(|place| give_up(link, place, wakers)).collect();
+    let goes_on =
+        link.places.iter().filter(|(_, held)| now >= held.touched + timeout && held.is_for_nobody());
+    let goes_on: Vec<_> = goes_on.map(|(place, held)| (place, held.id, held.job.name.clone())).collect();
+    for (place, id, name) in goes_on {
+        link.expire(place, id);
+        late.push(Overdue { worker: link.number, name, stuck: false });
+    }
+    late
 }
 
 impl Held {
@@ -113,6 +123,12 @@ impl Held {
         let waits_for_client = self.unconsumed >= limits::WINDOW;
         let limited = self.work == Work::Thread || self.answer == Answer::Waiting;
         limited && !self.abandoned && !waits_for_client
+    }
+
+    /// Whether a task goes on although its client has left. It was told, and may have something to finish; but its place
+    /// is one of `tasks`, and clients that come and go must not use them up.
+    fn is_for_nobody(&self) -> bool {
+        self.work == Work::Task && self.abandoned && !self.expired
     }
 }
 
@@ -136,6 +152,6 @@ fn give_up(link: &mut Link, place: u16, wakers: &mut Vec<Waker>) -> Option<Overd
     };
     wakers.extend(held.job.reply.push(event));
     let name = held.job.name.clone();
-    link.cancel(place, id);
+    link.cancel(place, id, Flags::BROKEN);
     Some(Overdue { worker, name, stuck: work == Work::Thread })
 }

@@ -198,6 +198,7 @@ impl Link {
             unconsumed: 0,
             interims: 0,
             abandoned: false,
+            expired: false,
             closed: false,
         };
         self.places.hold(place, held);
@@ -265,17 +266,28 @@ impl Link {
         Some(held.job)
     }
 
-    /// The client has left. A thread sees it on the board at its next write, and one that waits for credit is woken to
-    /// see it; the loop is told.
-    pub(crate) fn cancel(&mut self, place: u16, id: u64) {
-        let Some(work) = self.places.named(place, id).map(|held| held.work) else { return };
+    /// The client has left, or with `Flags::BROKEN` its time is over. A thread sees it on the board at its next write, and
+    /// one that waits for credit is woken to see it; the loop is told.
+    pub(crate) fn cancel(&mut self, place: u16, id: u64, flags: Flags) {
+        let Some(held) = self.places.named(place, id) else { return };
+        held.expired |= held.work == Work::Task && flags.has(Flags::BROKEN);
+        let work = held.work;
         self.places.cancel(place, id);
         match work {
             Work::Thread => self.grant(place, id, limits::WINDOW as u32),
-            Work::Task => self.say(Kind::Cancel, Flags::NONE, place, id, &[]),
+            Work::Task => self.say(Kind::Cancel, flags, place, id, &[]),
             // A connection that is gone without a word (RFC 6455 §7.1.5).
             Work::Socket => self.close(place, id, 1006, ""),
         }
+    }
+
+    /// What the loop still does for it, although nobody waits, is cancelled; said once.
+    pub(crate) fn expire(&mut self, place: u16, id: u64) {
+        match self.places.named(place, id) {
+            Some(held) if held.work != Work::Thread && !held.expired => held.expired = true,
+            _ => return,
+        }
+        self.say(Kind::Cancel, Flags::BROKEN, place, id, &[]);
     }
 
     /// Lets the worker send more of an answer.

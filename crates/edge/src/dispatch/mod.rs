@@ -23,5 +23,5 @@ pub(crate) use link::Writers;
 pub(crate) use pace::Pace;
 pub(crate) use pool::{Limits, Pool};
 pub(crate) use queue::Lane;
-pub(crate) use reply::{Event, Failure, HeadFrame, Reply};
+pub(crate) use reply::{Event, Failure, HeadFrame};
 pub(crate) use ticket::{Request, Ticket};

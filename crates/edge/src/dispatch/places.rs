@@ -34,6 +34,8 @@ pub(crate) struct Held {
     pub(crate) interims: u8,
     /// Its connection has left, or was told that the time is over.
     pub(crate) abandoned: bool,
+    /// The loop was told to cancel it.
+    pub(crate) expired: bool,
     /// A WebSocket whose app was told that it is over.
     pub(crate) closed: bool,
 }

@@ -12,7 +12,7 @@ use bandstand_wire::{Flags, limits};
 
 use super::link::Link;
 use super::pool::Pool;
-use super::queue::Lane;
+use super::queue::{Lane, Work};
 use super::reply::{Location, Reply};
 use crate::observe::request_id::RequestId;
 
@@ -80,6 +80,20 @@ impl Ticket {
         self.about_it(|link, place, id| link.close(place, id, code, reason));
     }
 
+    /// Whether the loop works on it, so that it holds no thread.
+    pub(crate) fn is_on_loop(&self) -> bool {
+        let mut on_loop = false;
+        self.about_it(|link, place, id| {
+            on_loop = link.places.named(place, id).is_some_and(|held| held.work != Work::Thread);
+        });
+        on_loop
+    }
+
+    /// Its time is over: nobody waits for the rest, and the app's task is cancelled.
+    pub(crate) fn expire(&self) {
+        self.pool.abandon(&self.reply, Flags::BROKEN);
+    }
+
     /// Does something about the exchange, if a worker has it.
     fn about_it(&self, act: impl FnOnce(&mut Link, u16, u64)) {
         let Location::Held { worker, place, id } = self.reply.location() else { return };
@@ -91,13 +105,23 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.pool.abandon(&self.reply);
+        self.pool.abandon(&self.reply, Flags::NONE);
     }
 }
 
 impl Pool {
-    /// The connection no longer wants the answer. One that the worker has begun is held until the worker ends it.
-    fn abandon(&self, reply: &Arc<Reply>) {
+    /// What the loops still work on and nobody waits for is cancelled.
+    pub(crate) fn expire_abandoned(&self) {
+        for link in &mut self.lock().links {
+            let abandoned = link.places.iter().filter(|(_, held)| held.abandoned);
+            let abandoned: Vec<(u16, u64)> = abandoned.map(|(place, held)| (place, held.id)).collect();
+            abandoned.into_iter().for_each(|(place, id)| link.expire(place, id));
+        }
+    }
+
+    /// The connection no longer wants the answer. One that the worker has begun is held until the worker ends it; `flags`
+    /// are those of `Cancel`.
+    fn abandon(&self, reply: &Arc<Reply>, flags: Flags) {
         if reply.location() == Location::Nowhere {
             return;
         }
@@ -116,7 +140,8 @@ impl Pool {
                         inner.refill(worker, Instant::now());
                     } else if let Some(held) = link.places.named(place, id) {
                         held.abandoned = true;
-                        link.cancel(place, id);
+                        held.touched = Instant::now(); // what goes on for nobody has a time limit of its own
+                        link.cancel(place, id, flags);
                     }
                 }
             }

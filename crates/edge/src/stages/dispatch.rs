@@ -40,9 +40,10 @@ async fn answer(
     exchange: &mut Exchange,
     incoming: &mut Incoming<'_>,
 ) -> Result<Answer, Refusal> {
+    let websocket = exchange.websocket.is_some();
     loop {
         // A client that broke the connection is not worked for; its place in the queue is free at once.
-        match incoming.unless_broken(ticket.reply()).await? {
+        match incoming.unless_broken(&ticket, websocket).await? {
             Event::Interim(payload) => send_interim(&payload, incoming).await?,
             Event::Head(frame) => {
                 exchange.trace = ticket.reply().trace();

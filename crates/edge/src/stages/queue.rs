@@ -51,19 +51,29 @@ pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Result<Ticket, Re
     // A handshake is the loop's, and once an app has begun it no other may.
     let (flags, lane, repeatable) = match exchange.websocket {
         Some(_) => (flags.with(Flags::WEBSOCKET), Lane::Loop, false),
-        None => (flags, lane(interface, pinned), repeatable),
+        None => {
+            let (lane, pin) = choose_lane(interface, pinned);
+            (flags.with(pin), lane, repeatable)
+        }
     };
     let request = Request { payload, flags, descriptor, repeatable, name, lane };
     Ok(shared.pool.submit(request))
 }
 
 /// Who works on a request that is no WebSocket, as the project is called and `[paths]` pins it
-/// (`docs/decisions/0005-asgi.md`).
-fn lane(interface: Option<Interface>, pinned: impl FnOnce() -> Option<PathInterface>) -> Lane {
+/// (`docs/decisions/0005-asgi.md`), and what the worker is told of the latter.
+fn choose_lane(
+    interface: Option<Interface>,
+    pinned: impl FnOnce() -> Option<PathInterface>,
+) -> (Lane, Flags) {
     match interface {
-        Some(Interface::Asgi) => Lane::Loop,
-        Some(Interface::Both) if pinned() == Some(PathInterface::Asgi) => Lane::Loop,
-        _ => Lane::Threads,
+        Some(Interface::Asgi) => (Lane::Loop, Flags::NONE),
+        Some(Interface::Both) => match pinned() {
+            Some(PathInterface::Asgi) => (Lane::Loop, Flags::NONE),
+            Some(PathInterface::Wsgi) => (Lane::Threads, Flags::PINNED),
+            None => (Lane::Threads, Flags::NONE),
+        },
+        _ => (Lane::Threads, Flags::NONE),
     }
 }
 
@@ -180,7 +190,9 @@ mod tests {
             (Some(Interface::Both), Some(Wsgi), Lane::Threads),
             (Some(Interface::Both), Some(Asgi), Lane::Loop),
         ] {
-            assert_eq!(lane(interface, || pinned), expected, "{interface:?} {pinned:?}");
+            let stays = interface == Some(Interface::Both) && pinned == Some(Wsgi);
+            let flags = if stays { Flags::PINNED } else { Flags::NONE };
+            assert_eq!(choose_lane(interface, || pinned), (expected, flags), "{interface:?} {pinned:?}");
         }
     }
 }

@@ -112,6 +112,17 @@ impl HttpCycle {
         self.wake(py, state)
     }
 
+    /// Its time is over, and nobody waits for the answer any more: the app's task is cancelled. It may still clean up.
+    pub(crate) fn expire(&self, py: Python<'_>) -> PyResult<()> {
+        let state = self.lock();
+        // What goes on behind a complete answer is none of the client's time.
+        let late = state.task.as_ref().filter(|_| !state.answer.is_complete());
+        let task = late.map(|task| task.clone_ref(py));
+        drop(state);
+        self.disconnect(py)?;
+        task.map_or(Ok(()), |task| task.call_method0(py, intern!(py, "cancel")).map(drop))
+    }
+
     /// Nothing more comes over the lane: no credit either.
     pub(crate) fn lane_ended(&self, py: Python<'_>) -> PyResult<()> {
         let mut state = self.lock();
@@ -266,7 +277,11 @@ impl HttpCycle {
     fn fail(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> PyResult<()> {
         let error = PyErr::from_value(error.clone());
         let is_quiet = self.lock().is_gone();
-        if !(is_quiet && is_departure(py, &error)) {
+        if is_quiet && is_departure(py, &error) {
+            // Django's handler keeps the task that has raised it in a frame of the traceback: without this, iterators of
+            // the answer would be closed when the collector runs next, which may be never.
+            error.value(py).setattr(intern!(py, "__traceback__"), py.None())?;
+        } else {
             report::exception_of(py, &describe(self.scope(py).as_ref()), "in the app", &error);
         }
         self.lock().answer.fail();

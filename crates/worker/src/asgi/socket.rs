@@ -291,11 +291,14 @@ impl Socket {
         self.answer.is_drained() || self.answer.pump(py)
     }
 
-    /// The client is gone: what still waits will not arrive.
+    /// The client is gone: what still waits will not arrive. An end that waited behind it is said to the edge, which
+    /// holds the place until then.
     pub(super) fn abandon(&mut self) {
         self.gone = true;
         self.outbox.clear();
-        self.closing = None;
+        if let Some((code, reason)) = self.closing.take() {
+            self.answer.exchange.close(code, &reason);
+        }
         self.answer.abandon();
     }
 
@@ -310,12 +313,11 @@ impl Socket {
             }
             Stage::Denying => self.answer.fail(),
             Stage::Open => {
-                if !self.is_gone() {
-                    if failed {
-                        self.outbox.clear();
-                    }
-                    self.close(if failed { FAILED } else { NORMAL }, String::new());
+                if failed || self.is_gone() {
+                    self.outbox.clear();
                 }
+                // Said to the edge even if the client has left: it ends the exchange.
+                self.close(if failed { FAILED } else { NORMAL }, String::new());
                 Loose::No
             }
         };

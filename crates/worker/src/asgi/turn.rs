@@ -234,7 +234,9 @@ impl Turn {
         let socket = self.channel.socket().as_raw_fd();
         match self.flush.get(py) {
             Some(flush) if is_full => {
-                event_loop.call_method1(intern!(py, "add_writer"), (socket, flush)).map(drop)
+                event_loop.call_method1(intern!(py, "add_writer"), (socket, flush))?;
+                // uvloop makes non-blocking what it watches, and threads of this worker wait in their reads of it.
+                Ok(rustix::io::ioctl_fionbio(self.channel.socket(), false).map_err(std::io::Error::from)?)
             }
             _ => event_loop.call_method1(intern!(py, "remove_writer"), (socket,)).map(drop),
         }

@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bandstand_wire::{Flags, WireError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -109,6 +110,13 @@ impl WebSocketCycle {
     /// The client has left without a word.
     pub(crate) fn disconnect(&self, py: Python<'_>) -> PyResult<()> {
         self.closed(py, ABNORMAL, "")
+    }
+
+    /// Nobody waits for the app to come to its end: its task is cancelled. It may still clean up.
+    pub(crate) fn expire(&self, py: Python<'_>) -> PyResult<()> {
+        let task = self.lock().task.as_ref().map(|task| task.clone_ref(py));
+        self.disconnect(py)?;
+        task.map_or(Ok(()), |task| task.call_method0(py, intern!(py, "cancel")).map(drop))
     }
 
     /// Nothing more comes over the lane.

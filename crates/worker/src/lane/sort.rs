@@ -76,6 +76,7 @@ impl Lane {
         match frame.header.kind {
             Kind::Grant => self.noted(py, cycle.grant(py, frame.number()?)),
             Kind::Body => cycle.receive_body(py, frame.header.flags, frame.payload)?,
+            Kind::Cancel if frame.header.flags.has(Flags::BROKEN) => self.noted(py, cycle.expire(py)),
             Kind::Cancel => self.noted(py, cycle.disconnect(py)),
             _ => return Err(WireError::OutOfSequence("a frame that does not belong to a request")),
         }
@@ -95,6 +96,7 @@ impl Lane {
                 let (code, reason) = frame.close()?;
                 self.noted(py, cycle.closed(py, code, reason));
             }
+            Kind::Cancel if frame.header.flags.has(Flags::BROKEN) => self.noted(py, cycle.expire(py)),
             Kind::Cancel => self.noted(py, cycle.disconnect(py)),
             _ => return Err(WireError::OutOfSequence("a frame that does not belong to a WebSocket")),
         }

@@ -10,8 +10,9 @@ use bandstand_semantics::chunked::{ChunkedDecoder, Step};
 use bandstand_semantics::framing::Framing;
 use bandstand_semantics::{Version, hop};
 
+use super::watch::{Sight, Watch};
 use super::{BODY_READ_BYTES, Connection, ReadError};
-use crate::dispatch::{Event, Reply};
+use crate::dispatch::{Event, Ticket};
 use crate::exchange::Exchange;
 use crate::refusal::Refusal;
 
@@ -31,6 +32,9 @@ pub(crate) struct Incoming<'c> {
     /// When the first byte was wanted, and bytes since.
     begun: Option<Instant>,
     received: u64,
+    watch: Watch,
+    /// The client has had an interim answer, or was not to be asked for a sign of life with one.
+    asked: bool,
 }
 
 enum State {
@@ -67,7 +71,16 @@ impl<'c> Incoming<'c> {
             Framing::Chunked => State::Chunked(Box::new(ChunkedDecoder::new())),
         };
         let (version, expects_continue) = (exchange.version, exchange.expects_continue);
-        Self { connection, state, version, expects_continue, begun: None, received: 0 }
+        Self {
+            connection,
+            state,
+            version,
+            expects_continue,
+            begun: None,
+            received: 0,
+            watch: Watch::default(),
+            asked: false,
+        }
     }
 
     /// The next piece of the body is appended to `out`. False at its end.
@@ -181,15 +194,43 @@ impl<'c> Incoming<'c> {
         }
     }
 
-    /// The next event, unless the client is gone first. One that has only shut its sending side still waits.
-    pub(crate) async fn unless_broken(&mut self, reply: &Reply) -> Result<Event, Refusal> {
-        std::future::poll_fn(|context| {
-            if let Poll::Ready(event) = reply.poll_next(context) {
-                return Poll::Ready(Ok(event));
+    /// The next event, unless the client is gone first. One that has only shut its sending side still waits, unless it
+    /// wants a WebSocket: then nothing it waits for is of any use to it.
+    pub(crate) async fn unless_broken(&mut self, ticket: &Ticket, websocket: bool) -> Result<Event, Refusal> {
+        loop {
+            let Self { connection, watch, asked, .. } = self;
+            let Connection { stream, timer, .. } = &mut **connection;
+            let news = std::future::poll_fn(|context| {
+                if let Poll::Ready(event) = ticket.reply().poll_next(context) {
+                    return Poll::Ready(Ok(event));
+                }
+                match watch.poll(stream, timer, None, context) {
+                    Sight::Doubtful if !*asked => Poll::Ready(Err(Sight::Doubtful)),
+                    Sight::There | Sight::Doubtful => Poll::Pending,
+                    Sight::Gone => Poll::Ready(Err(Sight::Gone)),
+                }
+            });
+            match news.await {
+                Ok(event) => return Ok(event),
+                Err(Sight::Doubtful) if !websocket => self.ask_for_sign(ticket).await?,
+                Err(_) => return Err(Refusal::ClientGone),
             }
-            self.connection.stream.poll_broken(context).map(|()| Err(Refusal::ClientGone))
-        })
-        .await
+        }
+    }
+
+    /// A client that has sent FIN, and for whom the app still works, is sent an interim answer (RFC 9110 §15.2): who
+    /// waits can take it, who has closed answers with RST. HTTP/1.0 knows none, so there FIN is the end for what the loop
+    /// works on; threads cannot be stopped anyway.
+    async fn ask_for_sign(&mut self, ticket: &Ticket) -> Result<(), Refusal> {
+        self.asked = true;
+        match self.version {
+            Version::Http10 if ticket.is_on_loop() => Err(Refusal::ClientGone),
+            Version::Http10 => Ok(()),
+            _ => {
+                let sent = self.connection.write_all(&[b"HTTP/1.1 102 Processing\r\n\r\n"]).await;
+                sent.map_err(|_| Refusal::ClientGone)
+            }
+        }
     }
 
     /// Sends `103 Early Hints`, if the client knows interim answers (RFC 9110 §15.2: HTTP/1.0 does not).
@@ -205,6 +246,7 @@ impl<'c> Incoming<'c> {
             hints.extend_from_slice(b"\r\n");
         }
         hints.extend_from_slice(b"\r\n");
+        self.asked = true;
         // Whether the client is there shows when the answer is written.
         let _ = self.connection.write_all(&[&hints]).await;
     }

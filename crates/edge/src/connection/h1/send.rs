@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use bandstand_config::Settings;
+
 use super::super::write::{self, Asked, Framing};
+use super::watch::Vigil;
 use super::{Broken, Connection, Kept};
 use crate::assets::Part;
 use crate::body::spool::Spool;
@@ -31,7 +34,8 @@ impl Connection {
         record: &mut Record<'_>,
     ) -> Result<Kept, Broken> {
         let framing = write::framing(&answer, &asked);
-        let keep = asked.keeps(framing);
+        let mut keep = asked.keeps(framing);
+        let mut vigil = Vigil::new(&answer, framing);
         record.status = answer.status;
         record.refusal = answer.refusal;
         let mut head = Vec::new();
@@ -50,9 +54,10 @@ impl Connection {
                 self.send_parts(parts).await
             }
             AnswerBody::Stream { ticket, first, offset } => {
-                let result =
-                    self.send_stream(head, &ticket, &first[offset..], framing, asked.trailers, record).await;
+                let outgoing = Outgoing::new(head, framing, asked.trailers, &self.shared.settings);
+                let result = self.send_stream(outgoing, &ticket, &first[offset..], &mut vigil, record).await;
                 record.trace = ticket.reply().trace();
+                keep &= !vigil.is_over;
                 result
             }
         };
@@ -108,27 +113,14 @@ impl Connection {
     /// Reads from the worker and writes to the client at the same time.
     async fn send_stream(
         &mut self,
-        head: Vec<u8>,
+        mut outgoing: Outgoing,
         ticket: &Ticket,
         first: &[u8],
-        framing: Framing,
-        takes_trailers: bool,
+        vigil: &mut Vigil,
         record: &mut Record<'_>,
     ) -> Result<u64, Broken> {
-        let settings = &self.shared.settings;
-        let mut outgoing = Outgoing {
-            memory: VecDeque::from([head]),
-            at: 0,
-            held: 0,
-            framing,
-            takes_trailers,
-            trailers: Vec::new(),
-            body_bytes: 0,
-            most_in_memory: usize::try_from(settings.answer_buffer).unwrap_or(usize::MAX),
-            deadline: None,
-        };
         let mut spool: Option<Spool> = None;
-        let spool_most = settings.spool_max;
+        let spool_most = self.shared.settings.spool_max;
         outgoing.push(first)?;
         ticket.consumed(first.len());
         let mut ended = false;
@@ -152,7 +144,7 @@ impl Connection {
                 spool.as_ref().map_or(outgoing.held >= outgoing.most_in_memory && spool_most == 0, |spool| {
                     spool.file_bytes() >= spool_most
                 });
-            match self.step(&mut outgoing, (!ended && !full).then_some(ticket)).await? {
+            match self.step(&mut outgoing, (!ended && !full).then_some(ticket), vigil).await? {
                 Moved::Written => {}
                 Moved::Event(Event::Chunk(bytes)) => {
                     if spool.is_none() && outgoing.held < outgoing.most_in_memory {
@@ -183,7 +175,7 @@ impl Connection {
                 Moved::Event(_) => {
                     record.bytes_out = outgoing.body_bytes;
                     while !outgoing.is_empty() {
-                        self.step(&mut outgoing, None).await?;
+                        self.step(&mut outgoing, None, vigil).await?;
                     }
                     return Err(Broken::Answer);
                 }
@@ -193,14 +185,20 @@ impl Connection {
     }
 
     /// Waits for whichever comes first: room at the client, or an event of the worker.
-    async fn step(&mut self, outgoing: &mut Outgoing, ticket: Option<&Ticket>) -> Result<Moved, Broken> {
+    async fn step(
+        &mut self,
+        outgoing: &mut Outgoing,
+        ticket: Option<&Ticket>,
+        vigil: &mut Vigil,
+    ) -> Result<Moved, Broken> {
         let limit = self.shared.settings.send_timeout;
-        let Self { stream, timer, .. } = self;
+        let Self { stream, timer, place, shared, .. } = self;
         std::future::poll_fn(|context| {
             if let Some(front) = outgoing.memory.front() {
                 match stream.poll_write(context, &[IoSlice::new(&front[outgoing.at..])]) {
                     Poll::Ready(Ok(n @ 1..)) => {
                         outgoing.advance(n);
+                        vigil.spoke();
                         return Poll::Ready(Ok(Moved::Written));
                     }
                     Poll::Ready(_) => return Poll::Ready(Err(Broken::Client)),
@@ -211,13 +209,14 @@ impl Connection {
                         }
                     }
                 }
-            } else if stream.poll_broken(context).is_ready() {
+            } else if vigil.is_alone(stream, timer, ticket, context) {
                 return Poll::Ready(Err(Broken::Client));
             }
-            match ticket {
-                Some(ticket) => ticket.reply().poll_next(context).map(|event| Ok(Moved::Event(event))),
-                None => Poll::Pending,
+            let Some(ticket) = ticket else { return Poll::Pending };
+            if let Some(end) = vigil.poll_stop(shared, place, timer, ticket, context) {
+                return Poll::Ready(Ok(Moved::Event(end)));
             }
+            ticket.reply().poll_next(context).map(|event| Ok(Moved::Event(event)))
         })
         .await
     }
@@ -247,6 +246,20 @@ struct Outgoing {
 }
 
 impl Outgoing {
+    fn new(head: Vec<u8>, framing: Framing, takes_trailers: bool, settings: &Settings) -> Self {
+        Self {
+            memory: VecDeque::from([head]),
+            at: 0,
+            held: 0,
+            framing,
+            takes_trailers,
+            trailers: Vec::new(),
+            body_bytes: 0,
+            most_in_memory: usize::try_from(settings.answer_buffer).unwrap_or(usize::MAX),
+            deadline: None,
+        }
+    }
+
     fn push(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         // A short first piece leaves together with the head.
         let mut piece = if self.memory.len() == 1 && self.at == 0 && bytes.len() <= JOIN_BYTES {

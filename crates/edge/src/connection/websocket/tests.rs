@@ -32,7 +32,7 @@ const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
 
-async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(in super::super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(10), future).await {
         Ok(value) => value,
         Err(_) => panic!("waited in vain: {what}"),
@@ -40,13 +40,13 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// The edge, and its one worker.
-struct Site {
-    shared: Arc<Shared>,
-    worker: Worker,
+pub(in super::super) struct Site {
+    pub(in super::super) shared: Arc<Shared>,
+    pub(in super::super) worker: Worker,
     notices: mpsc::UnboundedReceiver<Notice>,
 }
 
-async fn site(change: impl FnOnce(&mut bandstand_config::Settings)) -> Site {
+pub(in super::super) async fn site(change: impl FnOnce(&mut bandstand_config::Settings)) -> Site {
     site_of(super::super::h1::tests::shared(change), r#"{"interface":"asgi","websockets":true}"#).await
 }
 
@@ -104,8 +104,8 @@ impl Site {
 }
 
 /// The scripted worker: an event loop.
-struct Worker {
-    board: Arc<Board>,
+pub(in super::super) struct Worker {
+    pub(in super::super) board: Arc<Board>,
     channel: UnixStream,
     lane: UnixStream,
     decoder: Decoder,
@@ -113,8 +113,8 @@ struct Worker {
 
 /// A frame as the worker got it.
 #[derive(Debug)]
-struct Got {
-    header: Header,
+pub(in super::super) struct Got {
+    pub(in super::super) header: Header,
     payload: Vec<u8>,
 }
 
@@ -145,7 +145,7 @@ impl Got {
 }
 
 impl Worker {
-    async fn frame(&mut self) -> Got {
+    pub(in super::super) async fn frame(&mut self) -> Got {
         soon("a frame for the worker", async {
             loop {
                 if let Some(frame) = self.decoder.next().unwrap() {
@@ -174,7 +174,7 @@ impl Worker {
         self.channel.write_all(&bytes).await.unwrap();
     }
 
-    async fn say(&mut self, kind: Kind, flags: Flags, got: &Got, payload: &[u8]) {
+    pub(in super::super) async fn say(&mut self, kind: Kind, flags: Flags, got: &Got, payload: &[u8]) {
         self.write(Header { kind, flags, ..got.header }, payload).await;
     }
 
@@ -193,7 +193,7 @@ impl Worker {
     }
 }
 
-fn head(status: u16, fields: &[(&str, &str)]) -> Vec<u8> {
+pub(in super::super) fn head(status: u16, fields: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     let head = ResponseHead { status, reason: b"", service_us: 1, body_length: None, file_offset: 0 };
     head.encode(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())), &mut out);

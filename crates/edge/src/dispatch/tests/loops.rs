@@ -209,6 +209,7 @@ async fn the_loop_is_told_that_a_client_has_left() {
     for got in [&task, &moved] {
         let told = worker.lane.frame().await;
         assert_eq!((told.header.kind, told.header.id), (Kind::Cancel, got.header.id));
+        assert!(!told.header.flags.has(Flags::BROKEN), "what it does is its own choice");
         assert!(worker.is_cancelled(got));
         worker.answer(got, 1);
     }
@@ -245,8 +246,20 @@ async fn on_the_loop_only_the_head_has_a_time_limit() {
     for (got, kind) in [(&at_silent, Kind::Cancel), (&at_handshake, Kind::Closed)] {
         let told = worker.lane.frame().await;
         assert_eq!((told.header.kind, told.header.id), (kind, got.header.id));
+        assert_eq!(told.header.flags.has(Flags::BROKEN), kind == Kind::Cancel, "its task is cancelled");
         assert!(worker.is_cancelled(got));
     }
+    // One whose client has left may go on for a while; it is cancelled once.
+    let left = house.on_loop("left", true);
+    let at_left = worker.begin_task().await;
+    drop(left);
+    for broken in [false, true] {
+        let told = worker.lane.frame().await;
+        assert_eq!((told.header.kind, told.header.id), (Kind::Cancel, at_left.header.id));
+        assert_eq!(told.header.flags.has(Flags::BROKEN), broken);
+    }
+    let late = soon("the overdue", house.overdue.recv()).await.unwrap();
+    assert!(!late.stuck);
     // A loop that does not begin what it is given is held up as a whole.
     let unheard = house.on_loop("unheard", true);
     assert_eq!(failure(&unheard).await, Failure::TimedOut);
