@@ -36,6 +36,7 @@ def serve(apps, options, project):
     try:
         loop = make_loop(options.loop)
         asyncio.set_event_loop(loop)
+        crew = hire(apps, options)
         lifespan = Lifespan(apps.asgi, options.lifespan)
         loop.run_until_complete(lifespan.startup())
     except StartFailed as error:
@@ -45,7 +46,7 @@ def serve(apps, options, project):
     lane = _worker.Lane(*descriptors, loop, make_spawn(loop, apps.asgi))
     lane.state = lifespan.state
     project = json.dumps({**project, "loop": describe_loop(options.loop)})
-    loop.run_until_complete(run(lane, lifespan, apps, options, project))
+    loop.run_until_complete(run(lane, lifespan, apps, options, crew, project))
     loop.run_until_complete(loop.shutdown_asyncgens())
     try:
         lane.finish()
@@ -55,7 +56,7 @@ def serve(apps, options, project):
     return 0
 
 
-async def run(lane, lifespan, apps, options, project):
+async def run(lane, lifespan, apps, options, crew, project):
     """From the hello to the end of the last request. Nothing is cancelled: the edge's patience ends what never does."""
     loop = asyncio.get_running_loop()
     stopped = loop.create_future()
@@ -80,12 +81,24 @@ async def run(lane, lifespan, apps, options, project):
     if apps.wsgi is not None:
         from bandstand import bridge
 
-        threads = bridge.Threads(lane, loop, apps, options, on_end)
+        threads = bridge.Threads(lane, loop, apps, options, crew, on_end)
     watchdog = threading.Thread(target=watch, args=(loop, lane, threading.get_ident()), name="bandstand-watchdog", daemon=True)
     watchdog.start()
     lane.greet(options.threads if threads else 0, options.tasks, project)
     await stopped
     await lifespan.shutdown()
+
+
+def hire(apps, options):
+    """The threads of Django's ASGI handler; ``None`` where it does not answer HTTP."""
+    if getattr(apps, "handler", None) is None:
+        return None
+    from bandstand import crew, roads
+
+    hired = crew.make(options.threads_max)
+    if hired is not None:
+        hired.serve([apps.handler] if apps.router is None else list(roads.walk_handlers(apps.router)))
+    return hired
 
 
 # The loop

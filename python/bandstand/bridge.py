@@ -14,6 +14,7 @@ import functools
 import sys
 import threading
 from concurrent.futures import Future
+from contextlib import nullcontext
 
 from asgiref import local as asgiref_local
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, _restore_context, sync_to_async
@@ -27,10 +28,10 @@ here = threading.local()
 class Threads:
     """The WSGI threads beside the loop. ``on_empty`` is called by the loop when the last one has left."""
 
-    def __init__(self, lane, loop, apps, options, on_empty):
+    def __init__(self, lane, loop, apps, options, crew, on_empty):
         from django.core.handlers.wsgi import WSGIHandler
 
-        bridge = Bridge(lane, loop, apps.handler)
+        bridge = Bridge(lane, loop, apps.handler, crew)
         if options.bridge:
             bridge.install()
         self.are_gone = False
@@ -56,9 +57,11 @@ class Threads:
 class Bridge:
     """One for a worker: where threads leave what the loop is to begin, and the answers that the loop streams."""
 
-    def __init__(self, lane, loop, handler):
+    def __init__(self, lane, loop, handler, crew):
         #: Django's ASGI handler: it knows how an answer is streamed.
         self.handler = handler
+        #: Where a stream has its thread.
+        self.seat = nullcontext if crew is None else crew.seat
         self.landing = _worker.Landing(lane)
         self.streams = set()
         self.fallback = None
@@ -231,22 +234,26 @@ class Stream:
     async def run(self):
         if REHOMES:
             _restore_context(self.context)
-        cycle, response = self.cycle, self.response
+        cycle = self.cycle
         listener = self.bridge.loop.create_task(self.listen(asyncio.current_task()))
         try:
-            # What the iterator does in a thread, and close() after it, is done in one thread of its own.
+            # What the iterator does in a thread, and close() after it, is done in one thread.
             async with ThreadSensitiveContext():
-                try:
-                    await self.bridge.handler.send_response(response, cycle.send)
-                except asyncio.CancelledError:
-                    pass  # the client has left, and the iterator has been told
-                except Exception as error:
-                    cycle.fail(error)
-                self.is_sending = False
-                listener.cancel()
-                await sync_to_async(response.close)()
+                with self.bridge.seat():
+                    await self.send(listener)
         finally:
             cycle.finish()
+
+    async def send(self, listener):
+        try:
+            await self.bridge.handler.send_response(self.response, self.cycle.send)
+        except asyncio.CancelledError:
+            pass  # the client has left, and the iterator has been told
+        except Exception as error:
+            self.cycle.fail(error)
+        self.is_sending = False
+        listener.cancel()
+        await sync_to_async(self.response.close)()
 
     async def listen(self, task):
         """The iterator may wait for hours for its next part: a client that leaves ends that."""

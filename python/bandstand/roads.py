@@ -93,6 +93,17 @@ def leads_to_django(router, path):
     return False
 
 
+def walk_handlers(router):
+    """Django's own handlers among the routes of Channels' router, at any depth; each once."""
+    found = {}
+    for route in router.routes:
+        if is_url_router(route.callback):
+            found.update((id(handler), handler) for handler in walk_handlers(route.callback))
+        elif is_django(route.callback):
+            found[id(route.callback)] = route.callback
+    return found.values()
+
+
 def is_django(app):
     from bandstand.target import is_exactly
 

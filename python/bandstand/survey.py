@@ -136,6 +136,8 @@ def findings(apps, bridge, routes, chain):
 
     views = list({route.view: route for route in routes if route.is_async}.values())
     yield from asgi_module_findings(apps)
+    if apps.interface == target.ASGI or (apps.interface == target.BOTH and views):
+        yield from thread_findings(apps, bridge)
     for alias, database in settings.DATABASES.items():
         if not database.get("ATOMIC_REQUESTS"):
             continue
@@ -149,7 +151,8 @@ def findings(apps, bridge, routes, chain):
         yield found(WARNING, what, "MIDDLEWARE", "give it sync_capable = True and a sync path")
     hopping = [name for name, factory in chain if hops(factory)]
     if hopping and (apps.interface == target.ASGI or (apps.interface == target.BOTH and views and not bridge)):
-        what = f"each request on the loop hops to a thread and back for {len(hopping)} middleware: {', '.join(hopping)}"
+        what = f"each request on the loop hops to a thread and back for {len(hopping)} middleware: {', '.join(hopping[:3])}"
+        what += ", …" if len(hopping) > 3 else ""
         do = "give them __acall__, or sync_capable to those that lack it" if only_async else BOTH_DOES
         yield found(WARNING, what, "MIDDLEWARE", do)
     if views:
@@ -164,6 +167,17 @@ def asgi_module_findings(apps):
     if apps.interface == target.WSGI and "cannot be used" in apps.reason:
         do = 'mend it, remove it, or set interface = "wsgi"'
         yield found(WARNING, f"{apps.reason}; the project is served without a loop", "ASGI_APPLICATION", do)
+
+
+def thread_findings(apps, bridge):
+    from bandstand import crew
+
+    against = crew.obstacle() if apps.handler is not None else None
+    if against is not None:
+        why, place = against
+        what = f"each request at Django's ASGI handler has a thread of its own, however many there are: {why}"
+        rare = apps.interface == target.BOTH and bridge
+        yield found(INFO if rare else WARNING, what, place, "docs/guides/async.md says when threads are shared")
 
 
 def cost_of_async(apps, bridge, views):

@@ -157,8 +157,8 @@ def explain(error):
     """One plain line, then the traceback without the frames that every import has."""
     report = traceback.TracebackException.from_exception(error)
     plain = list(report.format_exception_only())
-    ours = (__file__, target.__file__, importlib.__file__)
-    frames = [f for f in report.stack if f.filename not in ours and "<frozen" not in f.filename]
+    ours = (os.path.dirname(__file__), os.path.dirname(importlib.__file__))
+    frames = [f for f in report.stack if os.path.dirname(f.filename) not in ours and "<frozen" not in f.filename]
     report.stack = traceback.StackSummary.from_list(frames)
     first = next((line for line in plain if not line.startswith(" ")), plain[-1]).splitlines()[0]
     if not frames and len(plain) == 1:

@@ -33,11 +33,11 @@ class LoopEdge(Edge):
     def send(self, data, descriptors=(), to=None):
         super().send(data, descriptors, to or self.lane)
 
-    def cancel(self, id):
-        """The client of this request has left."""
+    def cancel(self, id, flags=0):
+        """The client of this request has left; with BROKEN its time is over."""
         place = self.places[id]
         self.add_bit(place, CANCELLED)
-        self.send(frame(CANCEL, b"", 0, place, id))
+        self.send(frame(CANCEL, b"", flags, place, id))
 
     def encode_request(self, *args, **options):
         id, data = super().encode_request(*args, **options)

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from scripted_edge import BODY, BROKEN, DESCRIPTOR, END, RESPONSE, STREAM, WANT, WHOLE, WINDOW, frame, lines_of
+from scripted_edge import BODY, BROKEN, DESCRIPTOR, END, FREE, RESPONSE, STREAM, WANT, WHOLE, WINDOW, frame, lines_of
 from scripted_loop import APPS
 
 READ = APPS + """
@@ -128,6 +128,58 @@ async def app(scope, receive, send):
 """
     )
     assert edge.get("/app").text == "cancelled"
+
+
+OVER = APPS + '''
+async def waits(scope, receive, send):
+    print("begun", flush=True)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        print("cancelled", (await receive())["type"], (await receive())["type"], flush=True)
+
+async def streams(scope, receive, send):
+    await start(send)
+    await body(send, b"first", more=True)
+    await waits(scope, receive, send)
+
+async def told(scope, receive, send):
+    await receive()
+    print("begun", flush=True)
+    global going
+    going = asyncio.get_running_loop().create_future()
+    await going
+    print((await receive())["type"] + ", and goes on", flush=True)
+
+async def answered(scope, receive, send):
+    await answer(send, b"done")
+    await told(scope, receive, send)
+
+async def next(scope, receive, send):
+    await answer(send, b"")
+    going.set_result(None)
+'''
+
+
+@pytest.mark.parametrize("app", ["waits", "streams"])
+def test_a_request_whose_time_is_over_is_cancelled(loop_worker, app):
+    edge = loop_worker(OVER)
+    id = edge.request("GET", f"/{app}")
+    assert edge.process.stdout.readline() == b"begun\n"
+    edge.cancel(id, BROKEN)
+    assert edge.process.stdout.readline() == b"cancelled http.disconnect http.disconnect\n"
+    assert edge.stop() == 0
+    assert edge.stderr() == "" and edge.word() == (0, FREE)
+
+
+@pytest.mark.parametrize("app, flags", [("told", 0), ("answered", BROKEN)])
+def test_who_is_told_of_a_client_that_left_or_has_answered_is_not_cancelled(loop_worker, app, flags):
+    edge = loop_worker(OVER)
+    id = edge.request("GET", f"/{app}")
+    assert edge.process.stdout.readline() == b"begun\n"
+    edge.cancel(id, flags)
+    edge.get("/next")
+    assert edge.process.stdout.readline() == b"http.disconnect, and goes on\n"
 
 
 def test_29_results_that_are_there_are_coroutines_too(loop_worker):

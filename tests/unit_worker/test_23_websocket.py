@@ -56,6 +56,42 @@ def test_42_a_lost_client_is_1006(loop_worker):
     id = edge.connect("/echo")
     edge.cancel(id)
     assert b"'code': 1006" in edge.process.stdout.readline()
+    edge.close_of(id)
+
+
+LEAVES = ECHO + '''
+async def closes(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    assert (await receive())["type"] == "websocket.disconnect"
+    await send({"type": "websocket.close"})
+
+async def raises(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    await receive()
+    await send({"type": "websocket.send", "text": "too late"})
+
+async def unsent(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    await asyncio.wait({asyncio.ensure_future(send({"type": "websocket.send", "bytes": bytes(1 << 20)}))}, timeout=0)
+    await send({"type": "websocket.close"})
+'''
+
+
+@pytest.mark.parametrize("app", ["echo", "closes", "raises", "unsent"])
+def test_42_the_edge_is_told_once_that_the_app_has_done_with_a_closed_socket(loop_worker, app):
+    """Else its place is never free, and a worker that leaves is waited for."""
+    edge = loop_worker(LEAVES)
+    id = edge.connect(f"/{app}")
+    edge.closed(id, 1012)
+    while (got := edge.receive())[0] == SEND:
+        pass
+    assert got[0] == CLOSE
+    again = edge.connect("/echo")
+    edge.message(again, "nothing came between")
+    assert edge.sent(again) == "nothing came between"
 
 
 def test_44_the_end_of_the_lane_is_a_restart(loop_worker):
