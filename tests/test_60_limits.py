@@ -70,7 +70,7 @@ def test_a_request_whose_client_left_the_queue_is_not_run(stand):
 
 
 def test_timeout_is_a_504_and_the_place_comes_back(stand):
-    server = stand.serve(workers=1, threads=1, timeout="1s")
+    server = stand.serve(workers=1, threads=1, timeout="1s", graceful_timeout="1s")
     gate = stand.gate("stuck")
     with server.wire() as wire:
         wire.send(request("GET", "/gate/stuck"))
@@ -84,7 +84,7 @@ def test_timeout_is_a_504_and_the_place_comes_back(stand):
 
 
 def test_a_timeout_disturbs_nobody_else(stand):
-    server = stand.serve(workers=2, threads=2, timeout="2s")
+    server = stand.serve(workers=2, threads=2, timeout="2s", graceful_timeout="1s")
     stuck, _ = hold(stand, server, "stuck")
     stop, faults = threading.Event(), []
 
@@ -107,7 +107,7 @@ def test_a_timeout_disturbs_nobody_else(stand):
 
 
 def test_a_timeout_in_mid_answer_cuts_it(stand):
-    server = stand.serve(workers=1, threads=1, timeout="1s")
+    server = stand.serve(workers=1, threads=1, timeout="1s", graceful_timeout="1s")
     gate = stand.gate("stuck")
     with server.wire() as wire:
         wire.send(request("GET", "/stream/stuck"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 from contextlib import ExitStack
 
@@ -110,12 +111,12 @@ def test_client_and_server_have_ports_that_are_numbers(server):
 
 
 @pytest.mark.ours
-def test_over_a_unix_socket_the_server_is_its_path(stand, tmp_path):
-    """25"""
+def test_over_a_unix_socket_the_server_is_what_the_client_asked_for(stand, tmp_path):
+    """25: the name and port of its Host, as under WSGI (20), so that absolute links are right behind a proxy."""
     server = stand.serve("asgi_probe:app", workers=1, bind=f"unix:{tmp_path}/s")
-    told = scope(server)
-    assert told["server"] == [f"{tmp_path}/s", None]
-    assert told["client"] is None or type(told["client"][1]) is int
+    assert scope(server, host="shop.example")["server"] == ["shop.example", 80]
+    told = scope(server, host="shop.example:8443")
+    assert told["server"] == ["shop.example", 8443] and told["client"] is None
 
 
 def test_headers_keep_order_and_duplicates_in_lower_case(server):
@@ -242,7 +243,8 @@ def test_a_slow_client_holds_back_the_app(stand):
         wire.send(request("GET", f"/flood/{count}/{name}"))
         wire.until(b"\r\n\r\n")
         sent = settled(lambda: counted.stat().st_size if counted.exists() else 0)
-        assert sent < count // 2, f"{sent} of {count} blocks went out to a client that does not read"
+        # 1 MB on disk, the rest in the buffers of the two sockets.
+        assert sent < count // 4, f"{sent} of {count} blocks went out to a client that does not read"
         length = 0
         while length < count * 65536:
             part = wire.some()
@@ -382,17 +384,32 @@ def test_an_app_that_never_answers_is_answered_for(stand):
 
 
 @pytest.mark.ours
-def test_a_blocked_loop_is_named_in_the_log(stand):
-    """The log says which coroutine, and where."""
-    server = stand.serve("asgi_probe:app", workers=1, timeout="1s")
+def test_a_loop_that_is_blocked_for_five_seconds_is_named_in_the_log(stand):
+    """The log says which coroutine, for whom, and where; within its time limit the request may go on."""
+    server = stand.serve("asgi_probe:app", workers=1)
     gate = stand.gate("b1")
     with server.wire() as wire:
         wire.send(request("GET", "/block/b1"))
         gate.reached()
-        server.wait_line(lambda line: "block" in line and "asgi_probe" in line, "the coroutine that blocks the loop")
+        line = server.wait_text("the event loop has not turned for 5 s")
+        assert re.search(r"coroutine block \(.*asgi_probe\.py:\d+\)", line) and "GET '/block/b1'" in line
+        server.wait_line(lambda line: "probe.py" in line and "in wait_at_gate" in line, "the place where it waits")
+        gate.open()
+        assert wire.answer().body == b"unblocked"
+    assert server.output.count("has not turned") == 1
+
+
+@pytest.mark.ours
+def test_a_loop_that_is_blocked_over_the_time_limit_is_replaced(stand):
+    """504, then another worker; what the blocked one did is in the log."""
+    server = stand.serve("asgi_probe:app", workers=1, timeout="1s", graceful_timeout="1s")
+    gate = stand.gate("b2")
+    with server.wire() as wire:
+        wire.send(request("GET", "/block/b2"))
+        gate.reached()
         assert wire.answer().status == 504
     eventually(lambda: server.get("/blind").status == 200, "an answer again")
-    gate.open()
+    server.wait_line(lambda line: "probe.py" in line and "in wait_at_gate" in line, "the stack of the blocked loop")
 
 
 # -- beside the answer
@@ -419,6 +436,19 @@ def test_work_after_the_answer_is_waited_for_at_the_stop(stand):
     gate.open()
     assert server.exit_status() == 0
     assert remarked(stand, "bg2") == ["background done"]
+
+
+@pytest.mark.ours
+def test_an_event_stream_does_not_hold_up_the_stop(stand):
+    """It ends as a whole answer does, long before `graceful_timeout`; its coroutine ends, and the lifespan after it."""
+    server = stand.serve("asgi_probe:app", workers=1, graceful_timeout="120s")
+    stand.gate("sse2")
+    with server.wire() as wire:
+        wire.send(request("GET", "/sse/sse2"))
+        assert wire.until(b"data: 1\n\n")
+        server.signal(signal.SIGTERM)
+        assert wire.rest().endswith(b"0\r\n\r\n")
+    assert server.exit_status() == 0
 
 
 def test_context_variables_are_fresh_for_each_request(server):
@@ -462,9 +492,10 @@ def test_the_loop_is_chosen_and_runs_in_the_main_thread(stand, loop):
 
 @pytest.mark.ours
 def test_requests_leave_no_tasks_behind(server):
+    before = settled(lambda: server.get("/where").json()["tasks"])
     for _ in range(50):
         server.get("/blind")
-    eventually(lambda: server.get("/where").json()["tasks"] <= 20, "no heap of tasks")
+    eventually(lambda: server.get("/where").json()["tasks"] <= before, "no heap of tasks")
 
 
 # -- extensions (38)

@@ -375,8 +375,9 @@ def test_waiting_views_leave_their_threads_to_others(stand):
 
 
 def test_three_hundred_waiting_requests(stand):
-    """Neither three hundred threads nor anybody who has to wait for a place."""
-    server = serve(stand, threads=2, threads_max=4)
+    """Neither three hundred threads nor anybody who has to wait for a place. A middleware that is sync only would hold
+    a thread for each, so there is none."""
+    server = serve(stand, threads=2, threads_max=4, env={"MIXED_LIGHT": "1"})
     gate = stand.gate("all")
     with ExitStack() as stack:
         wires = [stack.enter_context(server.wire()).send(request("GET", "/waits/all/")) for _ in range(300)]

@@ -124,6 +124,8 @@ def test_orders_come_in_on_the_packing_table(visitor, shop):
     reference = buy(stranger, in_stock(shop))
     staff.wait_for_selector(f".orders li:first-child:has-text('{reference}')")
     assert "Zoë Müller, Berlin" in staff.text_content(".orders li:first-child")
+    shown = staff.locator(".orders h3").all_text_contents()
+    assert len(shown) == len(set(shown)), "none comes in that the page had already"
     staff.click(f"text={reference}")
     staff.wait_for_url("**/orders/*/")
 

@@ -55,14 +55,20 @@ async def search(request: HttpRequest) -> JsonResponse:
 @require_safe
 def table(request: HttpRequest) -> HttpResponse:
     """The packing table: the newest orders of all customers. Its page listens to the feed."""
-    return render(request, "shop/table.html", {"orders": list(Order.objects.prefetch_related("lines")[:TABLE])})
+    orders = list(Order.objects.prefetch_related("lines")[:TABLE])
+    return render(request, "shop/table.html", {"orders": orders, "newest": newest(orders)})
+
+
+def newest(orders: list[Order]) -> int:
+    """Where the feed of a page with these orders begins. The feed goes by number and a page by date: its first is not always the last in."""
+    return max((order.pk for order in orders), default=0)
 
 
 @require_GET
 async def feed(request: HttpRequest) -> HttpResponse:
     """Server-sent events: the customer's own new orders, or with `?all=1` everybody's, for staff.
 
-    Begins after the order `after` (the newest the page shows), on a reconnection after the last one that arrived, else with
+    Begins after the order `after` (`newest` of what the page shows), on a reconnection after the last one that arrived, else with
     whatever comes next.
     """
     user = await request.auser()

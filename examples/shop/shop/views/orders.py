@@ -16,6 +16,7 @@ from ..cart import Bill, Cart
 from ..forms import CheckoutForm
 from ..live import stock
 from ..models import Order, OrderLine, Product
+from .live import newest
 
 OWN = "orders"
 """Key of the session's own orders, a list of ids."""
@@ -49,7 +50,8 @@ def checkout(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_safe
 def orders(request: HttpRequest) -> HttpResponse:
-    return render(request, "shop/orders.html", {"orders": list(request.user.orders.prefetch_related("lines")[:100])})
+    orders = list(request.user.orders.prefetch_related("lines")[:100])
+    return render(request, "shop/orders.html", {"orders": orders, "newest": newest(orders)})
 
 
 @require_safe
