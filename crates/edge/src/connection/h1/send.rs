@@ -54,8 +54,11 @@ impl Connection {
                 self.send_parts(parts).await
             }
             AnswerBody::Stream { ticket, first, offset } => {
-                let outgoing = Outgoing::new(head, framing, asked.trailers, &self.shared.settings);
-                let result = self.send_stream(outgoing, &ticket, &first[offset..], &mut vigil, record).await;
+                let mut outgoing = Outgoing::new(head, framing, asked.trailers, &self.shared.settings);
+                let result = self.send_stream(&mut outgoing, &ticket, &first[offset..], &mut vigil).await;
+                if result.is_err() {
+                    record.bytes_out = outgoing.left;
+                }
                 record.trace = ticket.reply().trace();
                 keep &= !vigil.is_over;
                 result
@@ -113,11 +116,10 @@ impl Connection {
     /// Reads from the worker and writes to the client at the same time.
     async fn send_stream(
         &mut self,
-        mut outgoing: Outgoing,
+        outgoing: &mut Outgoing,
         ticket: &Ticket,
         first: &[u8],
         vigil: &mut Vigil,
-        record: &mut Record<'_>,
     ) -> Result<u64, Broken> {
         let mut spool: Option<Spool> = None;
         let spool_most = self.shared.settings.spool_max;
@@ -144,7 +146,7 @@ impl Connection {
                 spool.as_ref().map_or(outgoing.held >= outgoing.most_in_memory && spool_most == 0, |spool| {
                     spool.file_bytes() >= spool_most
                 });
-            match self.step(&mut outgoing, (!ended && !full).then_some(ticket), vigil).await? {
+            match self.step(outgoing, (!ended && !full).then_some(ticket), vigil).await? {
                 Moved::Written => {}
                 Moved::Event(Event::Chunk(bytes)) => {
                     if spool.is_none() && outgoing.held < outgoing.most_in_memory {
@@ -173,9 +175,8 @@ impl Connection {
                 }
                 // Cut, once what came before has left: nobody may take this for whole.
                 Moved::Event(_) => {
-                    record.bytes_out = outgoing.body_bytes;
                     while !outgoing.is_empty() {
-                        self.step(&mut outgoing, None, vigil).await?;
+                        self.step(outgoing, None, vigil).await?;
                     }
                     return Err(Broken::Answer);
                 }
@@ -240,6 +241,10 @@ struct Outgoing {
     trailers: Vec<u8>,
     /// Bytes of the body so far, framing not counted.
     body_bytes: u64,
+    /// Bytes of the head that have not left.
+    head: usize,
+    /// Bytes after the head that have left, framing counted: what a client got of an answer that was cut.
+    left: u64,
     most_in_memory: usize,
     /// Until when the client must take something; what the worker sends meanwhile gives it no more time.
     deadline: Option<Instant>,
@@ -248,6 +253,7 @@ struct Outgoing {
 impl Outgoing {
     fn new(head: Vec<u8>, framing: Framing, takes_trailers: bool, settings: &Settings) -> Self {
         Self {
+            head: head.len(),
             memory: VecDeque::from([head]),
             at: 0,
             held: 0,
@@ -255,6 +261,7 @@ impl Outgoing {
             takes_trailers,
             trailers: Vec::new(),
             body_bytes: 0,
+            left: 0,
             most_in_memory: usize::try_from(settings.answer_buffer).unwrap_or(usize::MAX),
             deadline: None,
         }
@@ -316,6 +323,9 @@ impl Outgoing {
 
     fn advance(&mut self, n: usize) {
         self.at += n;
+        let of_head = n.min(self.head);
+        self.head -= of_head;
+        self.left += (n - of_head) as u64;
         self.deadline = None;
         self.held = self.held.saturating_sub(n);
         if self.memory.front().is_some_and(|front| self.at >= front.len()) {
