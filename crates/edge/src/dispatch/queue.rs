@@ -72,7 +72,7 @@ pub(crate) struct Job {
     pub(crate) repeatable: bool,
     pub(crate) name: RequestId,
     pub(crate) work: Work,
-    /// Already given once more.
+    /// Begun by a worker that was lost, and given once more.
     pub(crate) retried: bool,
     pub(crate) submitted: Instant,
 }
@@ -220,9 +220,10 @@ impl Inner {
                 "the worker was lost while it worked on this request"
             );
         }
-        let again_is_safe = !begun || job.repeatable;
-        if answer == Answer::Waiting && !job.retried && again_is_safe && !self.stopping {
-            job.retried = true;
+        // What nobody has begun has had no chance yet; how long it may go from hand to hand, `queue_timeout` says.
+        let may_go_on = !begun || (job.repeatable && !job.retried);
+        if answer == Answer::Waiting && may_go_on && !self.stopping {
+            job.retried |= begun;
             return Some(job);
         }
         job.reply.set_location(Location::Nowhere);

@@ -710,6 +710,31 @@ async fn what_a_dead_worker_had_not_begun_goes_to_another() {
     }
 }
 
+/// Several workers may be killed at once, and one be given what another lost before its own death is known.
+#[tokio::test]
+async fn what_nobody_had_begun_has_not_had_its_second_chance() {
+    let mut house = House::without_clock(PATIENT);
+    let get = house.get("get");
+    let post = house.post("post");
+    for number in 1..=3 {
+        let mut dies = house.hire(2).await;
+        dies.frame().await;
+        dies.frame().await;
+        drop(dies);
+        assert_eq!(house.lost(number).await, "");
+    }
+    let mut begins = house.hire(2).await;
+    begins.begin().await;
+    begins.begin().await;
+    drop(begins);
+    house.lost(4).await;
+    assert_eq!(failure(&post).await, Failure::WorkerDied);
+    let mut heir = house.hire(2).await;
+    let got = heir.begin().await;
+    heir.answer(&got, 1);
+    assert_eq!(whole(&get).await, "get");
+}
+
 #[tokio::test]
 async fn a_begun_get_is_given_once_more_and_a_begun_post_is_not() {
     let mut house = House::without_clock(PATIENT);
