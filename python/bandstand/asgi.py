@@ -57,7 +57,7 @@ def serve(apps, options, project):
 
 
 async def run(lane, lifespan, apps, options, crew, project):
-    """From the hello to the end of the last request. Nothing is cancelled: the edge's patience ends what never does."""
+    """From the hello to the end of the last request. What goes on for ever, the edge ends."""
     loop = asyncio.get_running_loop()
     stopped = loop.create_future()
     threads, glancing = None, None
