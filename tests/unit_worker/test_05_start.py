@@ -31,7 +31,7 @@ def answering(text):
 def test_the_app_is_found(worker, target, source, body):
     edge = worker(ANSWERS + source, app=target, hello=False)
     protocol, threads, project = edge.hello()
-    assert (protocol, threads, edge.tasks) == (2, 1, 0)
+    assert (protocol, threads, edge.tasks) == (3, 1, 0)
     assert json.loads(project)["app"].startswith(target)
     assert edge.get("/").text == body
 

@@ -61,6 +61,10 @@ kinds! {
     /// The client of this request has left; with `BROKEN` its time is over, and its task is to be cancelled. Only on the
     /// loop's lane; threads see it on the board.
     Cancel = 0x07, Edge;
+    /// On the guard line: the time of this exchange is over; tell its stack, and interrupt it.
+    Interrupt = 0x08, Edge;
+    /// On the guard line: tell all stacks. `id` names the question, `place` is 0.
+    Stacks = 0x09, Edge;
     /// First frame of a worker: protocol version, threads, then JSON about the project.
     Hello = 0x41, Worker;
     /// Instead of the hello: the app could not be imported; payload is the traceback, UTF-8.
@@ -88,6 +92,8 @@ kinds! {
     Close = 0x4c, Worker;
     /// Fields after the body of a streamed answer; `End` follows.
     Trailers = 0x4d, Worker;
+    /// On the guard line: the answer to `Interrupt` or `Stacks`, with its place and id; payload is JSON.
+    Stack = 0x4e, Worker;
 }
 
 /// Flags of a frame.

@@ -422,10 +422,10 @@ mod tests {
         for (payload, error) in [
             (&[][..], SHORT),
             (&[9, 0, 1, 0][..], WireError::Protocol { theirs: 9 }),
-            (&[2, 0, 1, 0][..], SHORT),
-            (&[2, 0, 0, 0, 0, 0][..], WireError::Malformed("neither threads nor tasks")),
-            (&[2, 0, 1, 0x40, 0, 0][..], WireError::Malformed("threads or tasks out of range")),
-            (&[2, 0, 0, 0, 1, 0x40][..], WireError::Malformed("threads or tasks out of range")),
+            (&[3, 0, 1, 0][..], SHORT),
+            (&[3, 0, 0, 0, 0, 0][..], WireError::Malformed("neither threads nor tasks")),
+            (&[3, 0, 1, 0x40, 0, 0][..], WireError::Malformed("threads or tasks out of range")),
+            (&[3, 0, 0, 0, 1, 0x40][..], WireError::Malformed("threads or tasks out of range")),
         ] {
             assert_eq!(Hello::decode(payload), Err(error), "{payload:?}");
         }

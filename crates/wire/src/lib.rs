@@ -17,12 +17,14 @@ pub use frame::{Flags, Frame, Header, Kind};
 pub use head::{Hello, RequestHead, ResponseHead, Version};
 
 /// Version of this protocol; the worker names it in its first frame and the edge refuses any other.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 
 /// Environment variable that tells a worker the descriptor of its channel.
 pub const CHANNEL_ENV: &str = "BANDSTAND_CHANNEL_FD";
 /// Environment variable that tells a worker the descriptor of its loop's lane: frames from the edge to the event loop.
 pub const LOOP_ENV: &str = "BANDSTAND_LOOP_FD";
+/// Environment variable with the number of the guard line's descriptor.
+pub const GUARD_ENV: &str = "BANDSTAND_GUARD_FD";
 /// Environment variable that tells a worker the descriptor of its board.
 pub const BOARD_ENV: &str = "BANDSTAND_BOARD_FD";
 
