@@ -1,4 +1,4 @@
-//! What workers print, carried into the log line by line and named by worker.
+//! What workers and templates print, carried into the log line by line and named by process.
 //!
 //! Owns the cutting into lines; leaves to `watch` when to stop reading. Invariants: at most `LINE_MAX` bytes are held
 //! for one stream, longer lines are split; the last line is carried even without a newline; bytes that are not UTF-8
@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use crate::plan::GenerationNumber;
 use crate::worker::WorkerNumber;
 
 /// Longest line in bytes; a longer one is split. Tracebacks have short lines, JSON logs with a body may have long ones.
@@ -19,17 +20,24 @@ const READ: usize = 64 * 1024;
 /// How much of the end of standard error is kept to tell why a worker died: a long Django traceback is 6 KiB.
 const TAIL_MAX: usize = 16 * 1024;
 
-/// One stream of one worker.
+/// Whose output it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Worker(WorkerNumber),
+    Template(GenerationNumber),
+}
+
+/// One stream of one process.
 pub(crate) struct Output {
-    number: WorkerNumber,
+    source: Source,
     stream: &'static str,
     lines: Lines,
     tail: Tail,
 }
 
 impl Output {
-    pub(crate) fn new(number: WorkerNumber, stream: &'static str) -> Output {
-        Output { number, stream, lines: Lines::default(), tail: Tail::default() }
+    pub(crate) fn new(source: Source, stream: &'static str) -> Output {
+        Output { source, stream, lines: Lines::default(), tail: Tail::default() }
     }
 
     /// Carries the pipe's lines until its end. Dropped before that, a partial line stays for [`Output::finish`].
@@ -37,22 +45,27 @@ impl Output {
         let mut buffer = vec![0; READ];
         // An error of a pipe's read cannot be mended: it counts as the end.
         while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
-            let (number, stream, tail) = (self.number, self.stream, &mut self.tail);
-            self.lines.push(&buffer[..count], |line| log(number, stream, line, tail));
+            let (source, stream, tail) = (self.source, self.stream, &mut self.tail);
+            self.lines.push(&buffer[..count], |line| log(source, stream, line, tail));
         }
     }
 
     /// Carries what is left of the last line; returns the last lines of this stream.
     pub(crate) fn finish(mut self) -> String {
-        let (number, stream, tail) = (self.number, self.stream, &mut self.tail);
-        self.lines.finish(|line| log(number, stream, line, tail));
+        let (source, stream, tail) = (self.source, self.stream, &mut self.tail);
+        self.lines.finish(|line| log(source, stream, line, tail));
         self.tail.into_text()
     }
 }
 
-fn log(number: WorkerNumber, stream: &'static str, line: &[u8], tail: &mut Tail) {
+fn log(source: Source, stream: &'static str, line: &[u8], tail: &mut Tail) {
     let line = String::from_utf8_lossy(line);
-    tracing::info!(target: "app", worker = number.0, stream, "{line}");
+    match source {
+        Source::Worker(number) => tracing::info!(target: "app", worker = number.0, stream, "{line}"),
+        Source::Template(generation) => {
+            tracing::info!(target: "app", worker = "template", generation = generation.0, stream, "{line}");
+        }
+    }
     tail.push(line);
 }
 

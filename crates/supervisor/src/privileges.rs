@@ -72,6 +72,14 @@ pub fn drop_privileges(user: Option<&str>, group: Option<&str>) -> Result<(), Pr
     Ok(())
 }
 
+/// User and group numbers of `user` (name or number), for what is to be given to it before the change.
+///
+/// # Errors
+/// There is no such user, or the system cannot tell.
+pub fn account_of(user: &str) -> Result<(u32, u32), PrivilegeError> {
+    find_user(user).map(|account| (account.uid, account.gid))
+}
+
 fn find_user(user: &str) -> Result<Account, PrivilegeError> {
     let unknown = || PrivilegeError::UnknownUser(user.to_owned());
     let failed = |cause| PrivilegeError::System { what: "look up the user", cause };

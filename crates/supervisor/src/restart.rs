@@ -2,26 +2,26 @@
 //!
 //! Pure rules: no clock, no process. Each worker passes its count of quick deaths on to the one that takes its place, so
 //! one place that dies over and over backs off without holding up the others.
-//! Invariant: a fleet that ever had a ready worker is never given up; one that never had is given up at once, because
-//! then the cause is the project or its settings, and somebody is looking at the terminal.
+//! Invariant: a generation that was current once is never given up; one that boots is given up at once, because then
+//! the cause is the project or its settings, and somebody is looking: at the terminal, or at a reload.
 
 use std::time::Duration;
 
 /// A worker that was ready at least this long did not die of how it was started.
 const LONG_LIFE: Duration = Duration::from_secs(10);
-/// Wait after the first quick death: short, as most of them are accidents.
+/// Wait after the first death of one that never was ready: short, as most of them are accidents.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// Longest wait: a project that imports in one second then costs a tenth of a core while it is broken, and is back ten
 /// seconds after its database is.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// Quick deaths in a row, from worker to successor.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Backoff {
     quick_deaths: u32,
 }
 
-/// Whether any worker of this fleet has ever been ready.
+/// Whether the generation has ever been of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum History {
     NeverReady,
@@ -43,6 +43,10 @@ pub(crate) fn after_death(history: History, backoff: Backoff, ready_for: Option<
         (History::NeverReady, None) => Verdict::GiveUp,
         (_, Some(life)) if life >= LONG_LIFE => {
             Verdict::Restart { delay: Duration::ZERO, backoff: Backoff::default() }
+        }
+        // One that was ready has shown that the project starts: its first quick death counts as an accident.
+        (_, Some(_)) if backoff == Backoff::default() => {
+            Verdict::Restart { delay: Duration::ZERO, backoff: Backoff { quick_deaths: 1 } }
         }
         _ => Verdict::Restart {
             delay: delay(backoff.quick_deaths),
@@ -82,8 +86,9 @@ mod tests {
             (ready(10_000), 0),
             (NEVER, 100),
             (ready(3_600_000), 0),
-            (ready(1), 100),
+            (ready(1), 0),
             (ready(1), 200),
+            (ready(1), 400),
         ];
         let mut backoff = Backoff::default();
         for (row, (life, expected)) in lives.into_iter().enumerate() {

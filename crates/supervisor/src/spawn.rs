@@ -1,204 +1,140 @@
-//! Command, environment and inherited descriptors of a worker, and the one thread that starts them all.
+//! The one thread that makes processes: command, environment, inherited descriptors; and forks by a template.
 //!
-//! A child's parent-death signal follows the thread that forked it, so all workers come from one thread that lives as
-//! long as their fleet: when it ends, however it ends, the kernel kills what is left of them. The thread also
-//! has `orphans` reaped, since only it knows at any moment which children are workers.
-//! Leaves watching to `watch`. Invariant: a worker gets descriptors 0, 1, 2, its channel, its loop's lane and its board, nothing
-//! else.
+//! A child's parent-death signal follows the thread that forked it, so all that are executed come from one thread that
+//! lives as long as their fleet: when it ends, however it ends, the kernel kills what is left of them. Forked workers
+//! are children of the process's first thread, and see to that signal themselves. The thread also has orphans reaped,
+//! and never while a process is being made, so that none is taken for one. Leaves watching to `watch`. Invariant: a
+//! worker gets descriptors 0, 1, 2, its channel, lane, guard line and board, a template its line, nothing else.
 
-use std::collections::HashSet;
-use std::ffi::OsString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
-use std::{fmt, io, thread};
+use std::{io, thread};
 
-use bandstand_wire::{BOARD_ENV, CHANNEL_ENV, LOOP_ENV};
-use rustix::process::{Pid, PidfdFlags};
-use tokio::sync::oneshot;
+use bandstand_wire::{BOARD_ENV, CHANNEL_ENV, GUARD_ENV, LOOP_ENV};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+use tokio::sync::mpsc::UnboundedSender;
 
-use crate::orphans;
+use crate::keep::Report;
+use crate::orphans::Owned;
+use crate::plan::{GenerationNumber, Plan, SpawnError};
 use crate::sys::{self, Board};
+use crate::template::{Line, PARENT_ENV, TEMPLATE_ENV, Trouble};
+use crate::worker::WorkerNumber;
 
-/// How to start workers, and how many.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// The interpreter: an absolute path, or a name to be found on the plan's `PATH`.
-    pub python: PathBuf,
-    /// Its arguments, usually `-m bandstand.worker`.
-    pub arguments: Vec<OsString>,
-    /// Where it runs.
-    pub directory: PathBuf,
-    /// The whole environment; nothing of this program's own is added but the three variables that name the
-    /// descriptors of the channel, the loop's lane and the board.
-    pub environment: Vec<(OsString, OsString)>,
-    /// How many workers to keep, at least 1.
-    pub workers: u16,
-    /// How long a worker may take to become ready; `None`: as long as it likes.
-    pub boot_timeout: Option<Duration>,
-    /// How long a worker that is to leave may take before it is killed.
-    pub graceful_timeout: Duration,
-    /// Mask of permissions for files that the workers make; `None`: this program's own.
-    pub umask: Option<u32>,
-}
-
-/// Why no worker could be started; the operator's settings or the system are at fault.
-#[derive(Debug)]
-pub enum SpawnError {
-    /// The working directory cannot be used.
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// The interpreter cannot be run.
-    Program {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// The system has no more of something.
-    Resource {
-        /// What was to be made.
-        what: &'static str,
-        /// What the system said.
-        cause: io::Error,
-    },
-}
-
-impl fmt::Display for SpawnError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Directory { path, cause } => {
-                write!(f, "cannot enter the folder {}: {cause}", path.display())
-            }
-            Self::Program { path, cause } => {
-                write!(f, "cannot run the interpreter {}: {cause}", path.display())
-            }
-            Self::Resource { what, cause } => write!(f, "cannot make {what} for a worker: {cause}"),
-        }
-    }
-}
-
-impl std::error::Error for SpawnError {}
-
-/// A worker process just started. Its end is to be waited for by `pidfd`.
-pub(crate) struct Child {
+/// A process just started. Its end is to be waited for by `pidfd`.
+pub(crate) struct Process {
     pub(crate) pid: Pid,
     pub(crate) pidfd: OwnedFd,
-    pub(crate) channel: UnixStream,
-    pub(crate) lane: UnixStream,
-    pub(crate) board: Arc<Board>,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
 }
 
-enum Order {
-    Spawn(oneshot::Sender<Result<Child, SpawnError>>),
+/// The edge's ends of what it shares with a worker.
+pub(crate) struct Ends {
+    pub(crate) channel: UnixStream,
+    pub(crate) lane: UnixStream,
+    pub(crate) guard: UnixStream,
+    pub(crate) board: Arc<Board>,
+}
+
+/// What the thread is asked to do.
+pub(crate) enum Task {
+    Exec(WorkerNumber, Arc<Plan>),
+    Fork(WorkerNumber, GenerationNumber, Line),
+    Open(GenerationNumber, Arc<Plan>),
+    Hook(Line, &'static str, String),
     Reaped(Pid),
     Orphans,
 }
 
-/// The thread that starts workers. Dropped, it ends, and every worker still alive is killed by the kernel.
+/// The thread that makes processes. Dropped, it ends, and every executed process still alive is killed by the kernel.
 pub(crate) struct Spawner {
-    orders: mpsc::Sender<Order>,
+    tasks: mpsc::Sender<Task>,
 }
 
 impl Spawner {
-    /// Starts the thread and, waiting for it (some milliseconds), the first worker: what is wrong with the plan shows.
-    pub(crate) fn start(plan: Plan) -> Result<(Spawner, Child), SpawnError> {
-        let (orders, received) = mpsc::channel();
-        let (first, first_started) = mpsc::sync_channel(1);
-        thread::Builder::new()
-            .name("spawner".into())
-            .spawn(move || run(&plan, &first, &received))
-            .map_err(|cause| SpawnError::Resource { what: "a thread", cause })?;
-        let child = first_started.recv().unwrap_or_else(|_| Err(thread_ended()))?;
-        Ok((Spawner { orders }, child))
-    }
-
-    /// Starts one more worker. If the future is dropped, a worker may run unseen until the spawner is dropped.
-    pub(crate) async fn spawn(&self) -> Result<Child, SpawnError> {
-        let (reply, started) = oneshot::channel();
-        self.orders.send(Order::Spawn(reply)).map_err(|_| thread_ended())?;
-        started.await.unwrap_or_else(|_| Err(thread_ended()))
-    }
-
-    /// The worker was reaped: its number may now be any other process's.
-    pub(crate) fn reaped(&self, pid: Pid) {
-        let _ = self.orders.send(Order::Reaped(pid)); // the thread ends with its last worker at the latest
-    }
-
-    /// A child has ended; if it is not a worker, it is an orphan given to the init process.
-    pub(crate) fn reap_orphans(&self) {
-        let _ = self.orders.send(Order::Orphans);
-    }
-}
-
-fn thread_ended() -> SpawnError {
-    SpawnError::Resource { what: "a process", cause: io::Error::other("the spawning thread has ended") }
-}
-
-fn run(plan: &Plan, first: &mpsc::SyncSender<Result<Child, SpawnError>>, orders: &mpsc::Receiver<Order>) {
-    let mut workers = HashSet::new();
-    let start = |workers: &mut HashSet<Pid>| {
-        let child = start_worker(plan)?;
-        workers.insert(child.pid);
-        Ok(child)
-    };
-    let _ = first.send(start(&mut workers)); // both sends: a caller that went away wants no worker
-    while let Ok(order) = orders.recv() {
-        match order {
-            Order::Spawn(reply) => drop(reply.send(start(&mut workers))),
-            Order::Reaped(pid) => {
-                workers.remove(&pid);
-                orphans::reap(&workers);
+    /// Starts the thread and waits (some milliseconds) for its first task's report: what is wrong with a plan shows.
+    pub(crate) fn start(
+        first: Task,
+        reports: UnboundedSender<Report>,
+    ) -> Result<(Spawner, Option<Report>), SpawnError> {
+        let (tasks, received) = mpsc::channel();
+        let (done, first_done) = mpsc::sync_channel(1);
+        let run = move || {
+            let _ = done.send(perform(first)); // all sends: who went away wants no process
+            while let Ok(task) = received.recv() {
+                if let Some(report) = perform(task)
+                    && let Err(unheard) = reports.send(report)
+                {
+                    unheard.0.kill();
+                }
             }
-            Order::Orphans => orphans::reap(&workers),
+        };
+        let thread = thread::Builder::new().name("spawner".into());
+        thread.spawn(run).map_err(|cause| SpawnError::Resource { what: "a thread", cause })?;
+        let ended = || io::Error::other("the spawning thread has ended");
+        let report =
+            first_done.recv().map_err(|_| SpawnError::Resource { what: "a process", cause: ended() })?;
+        Ok((Spawner { tasks }, report))
+    }
+
+    /// Has it done, and reported if there is something to report. Dropped with the fleet, a process is killed.
+    pub(crate) fn ask(&self, task: Task) {
+        let _ = self.tasks.send(task); // the thread ends after its fleet
+    }
+}
+
+fn perform(task: Task) -> Option<Report> {
+    match task {
+        Task::Exec(number, plan) => Some(match exec_worker(&plan) {
+            Ok((process, ends)) => Report::Started(number, process, ends),
+            Err(error) => Report::NotStarted(number, error),
+        }),
+        Task::Fork(number, generation, line) => Some(match fork_worker(number, &line) {
+            Ok((process, ends)) => Report::Started(number, process, ends),
+            Err(Failure::Worker(error)) => Report::NotStarted(number, error),
+            Err(Failure::Template(account)) => Report::TemplateBroken(generation, number, account),
+        }),
+        Task::Open(generation, plan) => Some(match exec_template(&plan) {
+            Ok((process, line)) => Report::Opened(generation, process, line),
+            Err(error) => Report::NotOpened(generation, error),
+        }),
+        Task::Hook(line, name, details) => {
+            if let Err(Trouble::Refused(why) | Trouble::Lost(why)) = line.hook(name, &details) {
+                tracing::warn!(hook = name, "the hook `{name}` was not called: {why}");
+            }
+            None
+        }
+        Task::Reaped(pid) => {
+            let mut owned = Owned::hold();
+            owned.remove(pid);
+            owned.reap_others();
+            None
+        }
+        Task::Orphans => {
+            Owned::hold().reap_others();
+            None
         }
     }
 }
 
-fn start_worker(plan: &Plan) -> Result<Child, SpawnError> {
-    let resource = |what| move |cause| SpawnError::Resource { what, cause };
+fn resource(what: &'static str) -> impl Fn(io::Error) -> SpawnError {
+    move |cause| SpawnError::Resource { what, cause }
+}
+
+/// The edge's ends, and the worker's: channel, lane, guard line, board.
+fn make_ends() -> Result<(Ends, [OwnedFd; 4]), SpawnError> {
     let (channel, their_channel) = socket_pair().map_err(resource("a channel"))?;
     let (lane, their_lane) = socket_pair().map_err(resource("a lane"))?;
+    let (guard, their_guard) = socket_pair().map_err(resource("a guard line"))?;
     let (board, memory) = Board::create().map_err(resource("a board"))?;
-    let mut command = command(plan);
-    let inherited = [their_channel.as_raw_fd(), their_lane.as_raw_fd(), memory.as_raw_fd()];
-    for (name, descriptor) in [CHANNEL_ENV, LOOP_ENV, BOARD_ENV].into_iter().zip(inherited) {
-        command.env(name, descriptor.to_string());
-    }
-    sys::prepare_child(&mut command, inherited, plan.umask);
-    let mut child = command.spawn().map_err(|cause| explain(plan, cause))?;
-    let pid = Pid::from_child(&child);
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
-    let pidfd =
-        pidfd.map_err(io::Error::from).and_then(|pidfd| match (child.stdout.take(), child.stderr.take()) {
-            (Some(stdout), Some(stderr)) => Ok((pidfd, stdout, stderr)),
-            _ => Err(io::ErrorKind::BrokenPipe.into()),
-        });
-    match pidfd {
-        Ok((pidfd, stdout, stderr)) => Ok(Child {
-            pid,
-            pidfd,
-            channel,
-            lane,
-            board: Arc::new(board),
-            stdout: stdout.into(),
-            stderr: stderr.into(),
-        }),
-        Err(cause) => {
-            // A process that cannot be watched is not left running. Killed, it ends within milliseconds.
-            let _ = child.kill().and_then(|()| child.wait());
-            Err(SpawnError::Resource { what: "a process descriptor", cause })
-        }
-    }
+    let ends = Ends { channel, lane, guard, board: Arc::new(board) };
+    Ok((ends, [their_channel.into(), their_lane.into(), their_guard.into(), memory]))
 }
 
 /// Our end, which never blocks, and theirs.
@@ -206,6 +142,83 @@ fn socket_pair() -> io::Result<(UnixStream, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     Ok((ours, theirs))
+}
+
+fn exec_worker(plan: &Plan) -> Result<(Process, Ends), SpawnError> {
+    let (ends, theirs) = make_ends()?;
+    let names = [CHANNEL_ENV, LOOP_ENV, GUARD_ENV, BOARD_ENV];
+    let inherited: Vec<_> = names.into_iter().zip(theirs.iter().map(AsFd::as_fd)).collect();
+    Ok((exec(plan, &inherited, &[])?, ends))
+}
+
+fn exec_template(plan: &Plan) -> Result<(Process, Line), SpawnError> {
+    let (line, theirs) = Line::pair().map_err(resource("a line"))?;
+    let parent = std::process::id().to_string();
+    Ok((exec(plan, &[(TEMPLATE_ENV, theirs.as_fd())], &[(PARENT_ENV, parent)])?, line))
+}
+
+fn exec(
+    plan: &Plan,
+    inherited: &[(&str, BorrowedFd<'_>)],
+    further: &[(&str, String)],
+) -> Result<Process, SpawnError> {
+    let mut command = command(plan);
+    command.envs(inherited.iter().map(|(name, descriptor)| (name, descriptor.as_raw_fd().to_string())));
+    command.envs(further.iter().map(|(name, value)| (name, value)));
+    let keep = inherited.iter().map(|(_, descriptor)| descriptor.as_raw_fd()).collect();
+    sys::prepare_child(&mut command, keep, plan.umask);
+    let mut owned = Owned::hold();
+    let mut child = command.spawn().map_err(|cause| explain(plan, cause))?;
+    let pid = Pid::from_child(&child);
+    let watched = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from);
+    let outputs = child.stdout.take().zip(child.stderr.take());
+    let outputs = outputs.ok_or_else(|| io::ErrorKind::BrokenPipe.into());
+    match watched.and_then(|pidfd| outputs.map(|outputs| (pidfd, outputs))) {
+        Ok((pidfd, (stdout, stderr))) => {
+            owned.add(pid);
+            Ok(Process { pid, pidfd, stdout: stdout.into(), stderr: stderr.into() })
+        }
+        Err(cause) => {
+            // A process that cannot be watched is not left running. Killed, it ends within milliseconds.
+            let _ = child.kill().and_then(|()| child.wait());
+            Err(resource("a process descriptor")(cause))
+        }
+    }
+}
+
+/// What is at fault when there is no worker.
+enum Failure {
+    Worker(SpawnError),
+    Template(String),
+}
+
+fn fork_worker(number: WorkerNumber, line: &Line) -> Result<(Process, Ends), Failure> {
+    let (ends, [channel, lane, guard, board]) = make_ends().map_err(Failure::Worker)?;
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| resource("a pipe")(error.into()));
+    let (stdout, their_stdout) = pipe().map_err(Failure::Worker)?;
+    let (stderr, their_stderr) = pipe().map_err(Failure::Worker)?;
+    let theirs = [&channel, &lane, &guard, &board, &their_stdout, &their_stderr].map(AsFd::as_fd);
+    let mut owned = Owned::hold();
+    let pid = line.fork(number, &theirs).map_err(|trouble| match trouble {
+        Trouble::Refused(said) => Failure::Worker(SpawnError::Fork { said }),
+        Trouble::Lost(account) => Failure::Template(account),
+    })?;
+    let stranger =
+        || Failure::Template(format!("the template named process {pid}, which is no child of ours"));
+    let pid = Pid::from_raw(pid).ok_or_else(stranger)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| stranger())?;
+    // Asks nothing but whether it is a child: as it must be, since the process between has ended.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(pidfd.as_fd()), look).map_err(|_| stranger())?;
+    owned.add(pid);
+    Ok((Process { pid, pidfd, stdout, stderr }, ends))
+}
+
+impl Process {
+    /// Kills what nobody wants any more; its parent reaps it, or its parent's parent.
+    pub(crate) fn kill(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL); // it has ended already: so much the better
+    }
 }
 
 fn command(plan: &Plan) -> Command {

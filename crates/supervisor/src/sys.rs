@@ -99,15 +99,15 @@ pub fn inherited_socket(number: RawFd) -> io::Result<OwnedFd> {
 /// Sets what the child does between fork and exec. `keep` stays open in it under the same numbers.
 ///
 /// The parent-death signal follows the *thread* that forks: the caller's thread must live as long as the child may.
-pub(crate) fn prepare_child(command: &mut Command, keep: [RawFd; 3], umask: Option<u32>) {
+pub(crate) fn prepare_child(command: &mut Command, keep: Vec<RawFd>, umask: Option<u32>) {
     let parent = rustix::process::getpid();
     command.process_group(0); // Ctrl-C at the terminal reaches the edge alone, which then stops its workers in order
     // SAFETY: after fork in a program with threads only async-signal-safe calls are allowed: in_child makes bare
     // system calls on values copied into it, allocates nothing and takes no lock.
-    unsafe { command.pre_exec(move || in_child(parent, keep, umask)) };
+    unsafe { command.pre_exec(move || in_child(parent, &keep, umask)) };
 }
 
-fn in_child(parent: Pid, keep: [RawFd; 3], umask: Option<u32>) -> io::Result<()> {
+fn in_child(parent: Pid, keep: &[RawFd], umask: Option<u32>) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid() != Some(parent) {
         return Err(io::ErrorKind::BrokenPipe.into()); // the parent died before the line above
@@ -123,7 +123,7 @@ fn in_child(parent: Pid, keep: [RawFd; 3], umask: Option<u32>) -> io::Result<()>
     unsafe {
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
-    for descriptor in keep {
+    for &descriptor in keep {
         // SAFETY: prepare_child's caller holds the descriptors until the child has been started.
         rustix::io::fcntl_setfd(unsafe { BorrowedFd::borrow_raw(descriptor) }, FdFlags::empty())?;
     }
@@ -150,10 +150,11 @@ pub(crate) fn dump_signal() -> Signal {
     unsafe { Signal::from_raw_unchecked(libc::SIGRTMIN() + 1) }
 }
 
-/// A process descriptor that the runtime watches: readable once the process has ended. Needs a runtime with I/O.
-pub(crate) fn watch_process(pidfd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+/// A descriptor that the runtime watches for reading: a process descriptor is readable once the process has ended.
+/// Needs a runtime with I/O.
+pub(crate) fn watch_readable(descriptor: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     // SAFETY: the AsyncFd owns a share of the descriptor, which therefore stays open and the same until it is dropped.
-    Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
 /// A worker's channel or lane that the runtime watches, both ways. Needs a runtime with I/O.

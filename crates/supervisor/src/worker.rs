@@ -1,12 +1,12 @@
 //! One worker's life, as rules: which step may follow which state, and what to call its end.
 //!
 //! ```text
-//!   Starting ──hello──► Ready ──drain──► Draining ──┐
-//!      │ └──────drain, failed to import─────▲       │ exit
-//!      ├──────────────── kill ─────────► Killed ────┼──────► Gone(reason)
-//!      └──────────────── exit ──────────────────────┘
+//!   Ordered ──► Starting ──hello──► Ready ──drain──► Draining ──┐
+//!                  │ └──────drain, failed to import─────▲       │ exit
+//!                  ├──────────────── kill ─────────► Killed ────┼──────► Gone(reason)
+//!                  └──────────────── exit ──────────────────────┘
 //! ```
-//! Owns no process: `fleet` sends signals and hears of exits. Invariant: an illegal step changes nothing and is told.
+//! Owns no process: `keep` sends signals and hears of exits. Invariant: an illegal step changes nothing and is told.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl fmt::Display for WorkerNumber {
 }
 
 /// Why a worker is no more. Displays as the end of the sentence "worker 3 …".
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Gone {
     /// It ended by itself, with this status.
     Exited(i32),
@@ -102,8 +102,10 @@ fn signal_hint(signal: i32) -> &'static str {
 }
 
 /// Where a worker is in its life.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Life {
+    /// It was asked for; there is no process to be told anything yet.
+    Ordered { boot_deadline: Option<Instant>, fate: Fate },
     /// Its process runs; the application is being imported.
     Starting { boot_deadline: Option<Instant> },
     /// It takes requests.
@@ -116,9 +118,19 @@ pub(crate) enum Life {
     Gone(Gone),
 }
 
+/// What is to be done with a worker when its process is there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Fate {
+    Serve,
+    Drain { deadline: Instant },
+    Kill { reason: Gone },
+}
+
 /// What can happen to a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// Its process was started.
+    Start,
     /// It said hello.
     Hello { now: Instant },
     /// It is asked to leave.
@@ -140,6 +152,7 @@ impl Life {
     pub(crate) fn next(&self, step: Step) -> Result<Life, IllegalStep> {
         match (self, step) {
             (Self::Gone(_), _) => Err(IllegalStep),
+            (Self::Ordered { boot_deadline, fate }, step) => Self::ordered(*boot_deadline, fate, step),
             (_, Step::Exit(seen)) => Ok(Self::Gone(self.judge(seen))),
             (Self::Starting { .. }, Step::Hello { now }) => Ok(Self::Ready { since: now }),
             (Self::Starting { .. }, Step::FailBoot { traceback, deadline }) => {
@@ -162,6 +175,20 @@ impl Life {
         }
     }
 
+    /// A worker that is to come can only be told what will become of it, and a harder word stays.
+    fn ordered(boot_deadline: Option<Instant>, fate: &Fate, step: Step) -> Result<Life, IllegalStep> {
+        let fate = match (fate, step) {
+            (_, Step::Start) => return Ok(Self::Starting { boot_deadline }),
+            (Fate::Serve, Step::Drain { deadline }) => Fate::Drain { deadline },
+            (Fate::Drain { deadline: old }, Step::Drain { deadline }) => {
+                Fate::Drain { deadline: deadline.min(*old) }
+            }
+            (Fate::Serve | Fate::Drain { .. }, Step::Kill { reason }) => Fate::Kill { reason },
+            _ => return Err(IllegalStep),
+        };
+        Ok(Self::Ordered { boot_deadline, fate })
+    }
+
     /// The truth about an end: what the kernel says, in the light of what was asked before.
     fn judge(&self, seen: Gone) -> Gone {
         match (self, seen) {
@@ -179,7 +206,12 @@ impl Life {
 
     /// Whether it counts towards the wanted number of workers: such a one is replaced when it dies.
     pub(crate) fn is_serving(&self) -> bool {
-        matches!(self, Self::Starting { .. } | Self::Ready { .. })
+        matches!(self, Self::Ordered { fate: Fate::Serve, .. } | Self::Starting { .. } | Self::Ready { .. })
+    }
+
+    /// Whether it has installed its signal handlers and reads its channel.
+    pub(crate) fn is_listening(&self) -> bool {
+        matches!(self, Self::Ready { .. } | Self::Draining { failure: None, .. })
     }
 
     /// When something must be done about it, and what.
@@ -187,7 +219,7 @@ impl Life {
         match self {
             Self::Starting { boot_deadline } => *boot_deadline,
             Self::Draining { deadline, .. } => Some(*deadline),
-            Self::Ready { .. } | Self::Killed { .. } | Self::Gone(_) => None,
+            Self::Ordered { .. } | Self::Ready { .. } | Self::Killed { .. } | Self::Gone(_) => None,
         }
     }
 
@@ -202,6 +234,7 @@ impl Life {
     /// One word for logs.
     pub(crate) fn name(&self) -> &'static str {
         match self {
+            Self::Ordered { .. } => "ordered",
             Self::Starting { .. } => "starting",
             Self::Ready { .. } => "ready",
             Self::Draining { .. } => "draining",
@@ -223,6 +256,10 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let starting = Life::Starting { boot_deadline: None };
+        let ordered = |fate| Life::Ordered { boot_deadline: None, fate };
+        let asked = ordered(Fate::Serve);
+        let unwanted = ordered(Fate::Drain { deadline: later });
+        let doomed = ordered(Fate::Kill { reason: Gone::Overdue });
         let ready = Life::Ready { since: now };
         let draining = Life::Draining { deadline: later, failure: None };
         let failed = Life::Draining { deadline: later, failure: Some("T".into()) };
@@ -236,7 +273,22 @@ mod tests {
         let zero = Step::Exit(Gone::Exited(0));
         let three = Step::Exit(Gone::Exited(3));
         let died = |reason: Gone| Ok(Life::Gone(reason));
+        let start = Step::Start;
         let rows = [
+            (&asked, &start, Ok(starting.clone())),
+            (&asked, &hello, Err(IllegalStep)),
+            (&asked, &drain, Ok(unwanted.clone())),
+            (&asked, &fail, Err(IllegalStep)),
+            (&asked, &kill, Ok(doomed.clone())),
+            (&asked, &zero, Err(IllegalStep)),
+            (&unwanted, &start, Ok(starting.clone())),
+            (&unwanted, &sooner, Ok(ordered(Fate::Drain { deadline: now }))),
+            (&unwanted, &kill, Ok(doomed.clone())),
+            (&doomed, &start, Ok(starting.clone())),
+            (&doomed, &drain, Err(IllegalStep)),
+            (&doomed, &kill, Err(IllegalStep)),
+            (&starting, &start, Err(IllegalStep)),
+            (&ready, &start, Err(IllegalStep)),
             (&starting, &hello, Ok(ready.clone())),
             (&starting, &drain, Ok(draining.clone())),
             (&starting, &fail, Ok(failed.clone())),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bandstand_supervisor::{Board, Event, Fleet, Gone, Plan, SpawnError, WorkerNumber};
+use bandstand_supervisor::{Board, Event, Fleet, Gone, Plan, Preload, SpawnError, WorkerNumber};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -32,6 +32,7 @@ fn plan(program: &str, arguments: &[&str]) -> Plan {
         boot_timeout: None,
         graceful_timeout: PATIENCE,
         umask: None,
+        preload: Preload::Direct,
     }
 }
 
@@ -50,6 +51,7 @@ struct Worker {
     pid: u32,
     channel: UnixStream,
     lane: UnixStream,
+    guard: UnixStream,
     board: Arc<Board>,
 }
 
@@ -71,8 +73,8 @@ impl Stage {
 
     async fn started(&mut self) -> Worker {
         match self.next().await {
-            Some(Event::Started { number, pid, channel, lane, board }) => {
-                Worker { number, pid, channel, lane, board }
+            Some(Event::Started { number, pid, channel, lane, guard, board, .. }) => {
+                Worker { number, pid, channel, lane, guard, board }
             }
             other => panic!("expected Started, got {other:?}"),
         }
@@ -86,7 +88,7 @@ impl Stage {
 
     async fn draining(&mut self) -> WorkerNumber {
         match self.next().await {
-            Some(Event::Draining { number }) => number,
+            Some(Event::Draining { number, .. }) => number,
             other => panic!("expected Draining, got {other:?}"),
         }
     }
@@ -95,6 +97,20 @@ impl Stage {
         match self.next().await {
             Some(Event::Gone { number, reason, .. }) => (number, reason),
             other => panic!("expected Gone, got {other:?}"),
+        }
+    }
+
+    async fn faltering(&mut self) -> String {
+        match self.next().await {
+            Some(Event::Faltering { account, .. }) => account,
+            other => panic!("expected Faltering, got {other:?}"),
+        }
+    }
+
+    async fn scaled(&mut self) -> usize {
+        match self.next().await {
+            Some(Event::Scaled { wanted }) => wanted,
+            other => panic!("expected Scaled, got {other:?}"),
         }
     }
 
@@ -158,8 +174,12 @@ async fn print(plan: Plan) -> Vec<String> {
 #[tokio::test]
 async fn the_environment_is_the_plans() {
     let mut lines = print(plan("/usr/bin/env", &[])).await;
-    for name in ["BANDSTAND_BOARD_FD=", "BANDSTAND_CHANNEL_FD=", "BANDSTAND_LOOP_FD=", "NAME=value", "PATH="]
+    for name in ["BOARD_FD=", "CHANNEL_FD=", "GUARD_FD=", "LOOP_FD="].map(|name| format!("BANDSTAND_{name}"))
     {
+        let found = lines.iter().position(|line| line.starts_with(&name));
+        lines.remove(found.unwrap_or_else(|| panic!("{name} in {lines:?}")));
+    }
+    for name in ["NAME=value", "PATH="] {
         let found = lines.iter().position(|line| line.starts_with(name));
         lines.remove(found.unwrap_or_else(|| panic!("{name} in {lines:?}")));
     }
@@ -167,19 +187,20 @@ async fn the_environment_is_the_plans() {
 }
 
 #[tokio::test]
-async fn only_six_descriptors_are_inherited() {
+async fn only_seven_descriptors_are_inherited() {
     let file = std::fs::File::open("/").unwrap();
     let _leaky = rustix::io::dup(&file).unwrap(); // stays open over exec, unless somebody takes care
     let script = r#"for fd in /proc/$$/fd/*; do [ -e "$fd" ] && echo "${fd##*/}"; done
-        echo "channel $BANDSTAND_CHANNEL_FD"; echo "lane $BANDSTAND_LOOP_FD"
+        echo "channel $BANDSTAND_CHANNEL_FD"; echo "lane $BANDSTAND_LOOP_FD"; echo "guard $BANDSTAND_GUARD_FD"
         echo "board $BANDSTAND_BOARD_FD"; readlink /proc/$$/fd/0"#;
     let mut lines = print(plan("/bin/sh", &["-c", script])).await;
     assert_eq!(lines.pop().unwrap(), "/dev/null");
     let board = lines.pop().unwrap().replace("board ", "");
+    let guard = lines.pop().unwrap().replace("guard ", "");
     let lane = lines.pop().unwrap().replace("lane ", "");
     let channel = lines.pop().unwrap().replace("channel ", "");
     lines.sort_by_key(|line| line.parse::<u32>().unwrap());
-    let mut expected = vec!["0".to_owned(), "1".into(), "2".into(), channel, lane, board];
+    let mut expected = vec!["0".to_owned(), "1".into(), "2".into(), channel, lane, guard, board];
     expected.sort_by_key(|line| line.parse::<u32>().unwrap());
     assert_eq!(lines, expected);
 }
@@ -202,20 +223,23 @@ async fn signals_umask_and_group_are_set() {
 }
 
 #[tokio::test]
-async fn the_lane_is_a_socket_of_its_own_and_its_end_is_seen() {
+async fn lane_and_guard_are_sockets_of_their_own_and_their_ends_are_seen() {
     let script = "import os\n\
-        lane = int(os.environ['BANDSTAND_LOOP_FD'])\n\
-        said = os.read(lane, 9)\n\
-        print('lane:', said.decode(), len(os.read(lane, 9)), flush=True)\n\
+        for name in 'LOOP', 'GUARD':\n    \
+            line = int(os.environ[f'BANDSTAND_{name}_FD'])\n    \
+            said = os.read(line, 9)\n    \
+            print(name, said.decode(), len(os.read(line, 9)), flush=True)\n\
         os.read(int(os.environ['BANDSTAND_CHANNEL_FD']), 1)";
     let (log, _guard) = Log::listen();
     let mut stage = Stage::start(plan("python3", &["-c", script]));
     let worker = stage.ready().await;
-    (&worker.lane).write_all(b"hello").unwrap();
-    worker.lane.shutdown(std::net::Shutdown::Write).unwrap();
+    for (line, word) in [(&worker.lane, "hello"), (&worker.guard, "hallo")] {
+        (&*line).write_all(word.as_bytes()).unwrap();
+        line.shutdown(std::net::Shutdown::Write).unwrap();
+    }
     worker.run("");
     assert_eq!(stage.gone().await, (worker.number, Gone::Exited(0)));
-    assert_eq!(log.printed("stdout"), ["lane: hello 0"]);
+    assert_eq!(log.printed("stdout"), ["LOOP hello 0", "GUARD hallo 0"]);
 }
 
 #[tokio::test]
@@ -295,7 +319,7 @@ async fn a_first_start_that_fails_is_given_up() {
             Event::Started { .. } => started += 1,
             Event::Gone { .. } => gone += 1,
             Event::GaveUp { traceback } => accounts.push(traceback),
-            Event::Draining { .. } => panic!("nothing to drain"),
+            other => panic!("nothing but starts and ends, not {other:?}"),
         }
     }
     assert_eq!(started, gone, "every one started is told gone");
@@ -343,10 +367,12 @@ async fn a_fleet_that_was_ready_is_never_given_up() {
     let second = stage.started().await;
     stage.fleet.boot_failed(second.number, "Traceback: E".into());
     second.run("exit 1");
+    assert_eq!(stage.faltering().await, "Traceback: E");
     assert_eq!(stage.gone().await, (second.number, Gone::BootFailed("Traceback: E".into())));
     let third = stage.started().await;
     third.run("exit 7");
     assert_eq!(stage.gone().await, (third.number, Gone::Exited(7)), "before it was ready");
+    assert_eq!(stage.faltering().await, "worker 3 exited with status 7");
     stage.ready().await;
 }
 
@@ -403,17 +429,22 @@ async fn workers_more_and_fewer() {
     let mut stage = Stage::start(shell(OBEDIENT));
     let first = stage.ready().await;
     stage.fleet.scale(1);
+    assert_eq!(stage.scaled().await, 2);
     let second = stage.ready().await;
     stage.fleet.scale(-7);
+    assert_eq!(stage.scaled().await, 1);
     assert_eq!(stage.draining().await, second.number, "the newest leaves, the last stays");
     drop(second.channel);
     assert_eq!(stage.gone().await, (second.number, Gone::Stopped));
     stage.fleet.drain_all();
+    assert_eq!(stage.scaled().await, 0);
     assert_eq!(stage.draining().await, first.number);
     drop(first.channel);
     assert_eq!(stage.gone().await, (first.number, Gone::Stopped));
-    stage.fleet.scale(1);
+    stage.fleet.scale_to(2);
+    assert_eq!(stage.scaled().await, 2);
     assert_eq!(stage.ready().await.number, WorkerNumber(3));
+    assert_eq!(stage.ready().await.number, WorkerNumber(4));
 }
 
 #[tokio::test]

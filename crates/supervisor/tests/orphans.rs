@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use bandstand_supervisor::{Event, Fleet, Gone, Plan};
+use bandstand_supervisor::{Event, Fleet, Gone, Plan, Preload};
 use rustix::process::{getpid, set_child_subreaper};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -44,6 +44,7 @@ async fn orphans_are_reaped_and_workers_are_not_lost() {
         boot_timeout: None,
         graceful_timeout: Duration::from_secs(5),
         umask: None,
+        preload: Preload::Direct,
     };
     let (fleet, mut events) = Fleet::start(plan).unwrap();
     let mut channels = Vec::new();
