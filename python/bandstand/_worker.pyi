@@ -2,6 +2,7 @@
 
 from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from types import FrameType
 from typing import Any
 
 PROTOCOL: int
@@ -18,6 +19,19 @@ def serve(
 
 def fail(channel_fd: int, message: str) -> None:
     """Tells the edge that the app could not be imported. Takes over the descriptor."""
+
+def holders() -> list[tuple[int, int, int, Any, Crossing | None]]:
+    """What every thread works for that works: place, id, thread, key (environ, or as in ``work_for``), crossing."""
+
+def interrupt(ident: int, key: Any, spot: tuple[FrameType, int] | None) -> tuple[bool, bool, Crossing | None] | None:
+    """Raises ``RequestTimeout`` in the thread if it works for ``key`` and stands at ``spot``, a frame and its ``f_lasti``.
+
+    Whether code of the app runs there, whether the exception is set, and the crossing, which the caller tells. None: the
+    thread does something else.
+    """
+
+def work_for(key: Any, place: int, id: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Makes a call that may be interrupted meanwhile and not after; ``place`` and ``id`` are 0 if not known."""
 
 class FileWrapper:
     """``wsgi.file_wrapper``: a file as an answer."""
@@ -51,6 +65,8 @@ class Cycle:
     """What both kinds of cycle have; there is no such class. An app gets ``scope``, ``receive`` and ``send``."""
 
     scope: dict[str, Any] | None
+    place: int
+    id: int
     def receive(self) -> Coroutine[Any, Any, dict[str, Any]]: ...
     def send(self, message: dict[str, Any]) -> Coroutine[Any, Any, None]: ...
     def poll(self) -> dict[str, Any] | None:
@@ -94,8 +110,10 @@ class Lane:
     def flush(self) -> None: ...
     def rest(self) -> bool:
         """Waits until a cycle is at work; False when none will come."""
-    def watch(self, id: int, callback: Callable[[], object]) -> None:
-        """``callback`` is called when the client of an exchange leaves that a thread answers."""
+    def watch(self, id: int, callback: Callable[[bool], object]) -> None:
+        """``callback`` is called when the client of an exchange leaves that a thread answers (False) or its time is over (True)."""
+    def find(self, place: int, id: int) -> tuple[HttpCycle | WebSocketCycle, Task[None] | None] | None:
+        """The cycle of an exchange whose app works on the loop, and its task; None before there is one."""
     def unwatch(self, id: int) -> None: ...
     def glance(self) -> None:
         """Tells all cycles that their clients are gone, if the edge is."""
@@ -116,6 +134,12 @@ class Crossing:
     """A thread that waits for a coroutine on the loop. ``begin`` is the subclass's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def enter(self) -> None:
+        """From now on an interrupt is told to this crossing; raises RequestTimeout if one came before."""
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """On the thread that waits: a call that may be interrupted."""
+    def leave(self) -> None:
+        """The thread goes on; raises RequestTimeout if an interrupt came meanwhile."""
     def cross(self, landing: Landing) -> Callable[[], object] | None:
         """Leaves this for the loop and waits: the next call to make, or None when the coroutine has ended."""
     def wait(self, landing: Landing) -> Callable[[], object] | None:

@@ -5,6 +5,7 @@ calls for: the loop, tasks, coroutines for what has to wait, and a watch over a 
 """
 
 import asyncio
+import functools
 import importlib.metadata
 import json
 import os
@@ -13,7 +14,7 @@ import threading
 import time
 import traceback
 
-from bandstand import _worker
+from bandstand import _worker, guard
 
 #: Seconds without a turn of the loop after which the log says what holds it up.
 STALL_SECONDS = 5.0
@@ -84,6 +85,7 @@ async def run(lane, lifespan, apps, options, crew, project):
         threads = bridge.Threads(lane, loop, apps, options, crew, on_end)
     watchdog = threading.Thread(target=watch, args=(loop, lane, threading.get_ident()), name="bandstand-watchdog", daemon=True)
     watchdog.start()
+    guard.start(getattr(options, "guard_fd", -1), lane, loop)
     lane.greet(options.threads if threads else 0, options.tasks, project)
     await stopped
     await lifespan.shutdown()
@@ -113,6 +115,7 @@ def find_uvloop():
     return uvloop
 
 
+@functools.cache
 def describe_loop(wanted):
     """``uvloop 0.x`` or ``asyncio``: what `serve` will take."""
     if wanted != "asyncio" and find_uvloop() is not None:

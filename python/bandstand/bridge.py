@@ -19,7 +19,7 @@ from contextlib import nullcontext
 from asgiref import local as asgiref_local
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext, _restore_context, sync_to_async
 
-from bandstand import _worker, roads
+from bandstand import RequestTimeout, _worker, roads
 
 #: What a thread of ours is at: ``start``, the ``start_response`` of the request it answers.
 here = threading.local()
@@ -84,16 +84,19 @@ class Bridge:
         """Calls the view on the loop; the thread that calls waits, and does what the view needs done on a thread."""
         __traceback_hide__ = True  # for Django's page with the traceback: the project's frames are of interest
         crossing = Crossing(self.loop, view, start, args, kwargs)
-        SyncToAsync.context_to_thread_executor[crossing] = crossing
+        crossing.enter()
+        # Until `leave`, only a call of the view can be interrupted on this thread: no step of the way back is left out.
         try:
+            SyncToAsync.context_to_thread_executor[crossing] = crossing
             work = crossing.cross(self.landing)
             while work is not None:
                 work()
                 work = None
                 work = crossing.wait(self.landing)
+            return crossing.finish()
         finally:
             SyncToAsync.context_to_thread_executor.pop(crossing, None)
-        return crossing.finish()
+            crossing.leave()
 
     def application(self, app, sender):
         """The project's WSGI app, for the threads: ``here`` is known inside, and async streams take another way out."""
@@ -139,11 +142,17 @@ class Crossing(_worker.Crossing):
         self.thread = LAUNCHED is not None and threading.current_thread()
         self.task = self.result = self.error = None
         self.is_over = False
+        #: Its task was told to end; the time of the request is over, not only its client gone.
+        self.is_cancelled = self.is_late = False
 
     # On the loop
 
     def begin(self):
         """The coroutine's first step; ``look`` comes after it."""
+        if self.is_late:
+            self.error = asyncio.CancelledError()
+            self.is_over = True
+            return self.end()
         self.task = create_task(self.loop, self.run(), self.context)
         if not self.is_over:
             self.loop.call_soon(self.look)
@@ -170,7 +179,14 @@ class Crossing(_worker.Crossing):
         """The view waits for something: another thread may take this one's turn."""
         if not self.is_over:
             self.task.add_done_callback(self.settle)
-            self.start.moved(self.task.cancel)
+            self.start.moved(self.cancel)
+
+    def cancel(self, late):
+        """The client has left, or the time is over (``late``). Both the lane and the guard say so; the view hears it once."""
+        self.is_late = self.is_late or late
+        if self.task is not None and not self.is_over and not self.is_cancelled:
+            self.is_cancelled = True
+            self.task.cancel()
 
     def settle(self, task):
         """Only a task that was cancelled before its first step has not come to its end by itself."""
@@ -194,7 +210,7 @@ class Crossing(_worker.Crossing):
         notes = SyncToAsync.threadlocal
         before = dict(notes.__dict__)
         try:
-            result = call(*args, **kwargs)
+            result = self.call(call, args, kwargs)
         except BaseException as error:
             future.set_exception(error)
         else:
@@ -208,6 +224,8 @@ class Crossing(_worker.Crossing):
         __traceback_hide__ = True
         _restore_context(self.context)
         error, result = self.error, self.result
+        if self.is_late and isinstance(error, asyncio.CancelledError):
+            error = RequestTimeout()
         # The exception's traceback holds the frame of `run`, which holds this: no cycle may remain.
         self.task = self.context = self.error = self.result = self.view = None
         if error is None:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 
 from asgiref.sync import SyncToAsync
 
+from bandstand import RequestTimeout, _worker
+
 #: ``member``, on a thread of the crew.
 here = threading.local()
 
@@ -35,7 +37,10 @@ class Crew:
 
     def around(self, handle):
         async def on_the_crew(scope, receive, send):
-            with self.seat():
+            with self.seat() as seat:
+                # Middleware may have put something around it: then the guard finds the thread through the task.
+                if seat is not None:
+                    seat.take_cycle(getattr(receive, "__self__", None))
                 await handle(scope, receive, send)
 
         return on_the_crew
@@ -52,7 +57,7 @@ class Crew:
             return
         seat = threads[context] = Seat(self)
         try:
-            yield
+            yield seat
         finally:
             threads.pop(context, None)
             if seat.member is not None:
@@ -100,10 +105,16 @@ def rank(member):
 class Seat:
     """A request's place on a thread, once it needs one: the executor that asgiref is given."""
 
-    __slots__ = ("crew", "member")
+    __slots__ = ("crew", "member", "place", "id")
 
     def __init__(self, crew):
         self.crew, self.member = crew, None
+        #: Its exchange, for the guard; 0 where it is not known.
+        self.place = self.id = 0
+
+    def take_cycle(self, cycle):
+        if isinstance(cycle, _worker.HttpCycle):
+            self.place, self.id = cycle.place, cycle.id
 
     def submit(self, call, /, *args, **kwargs):
         if self.member is None:
@@ -149,9 +160,14 @@ class Member:
             return
         result = error = None
         try:
-            result = call(*args, **kwargs)
+            if seat is None:
+                result = call(*args, **kwargs)
+            else:
+                result = _worker.work_for(seat, seat.place, seat.id, call, args, kwargs)
         except BaseException as raised:
             error = raised
+        if isinstance(error, RequestTimeout):
+            distrust_connections()
         # Before the loop hears of it: the request may be over then.
         self.holder, self.is_open = seat, in_transaction()
         try:
@@ -220,6 +236,15 @@ def drop_transactions():
         if connection.in_atomic_block:
             connection.close()
             del connections[connection.alias]
+
+
+def distrust_connections():
+    """A call was torn from them: a transaction ends, and what is left is tried before the next request uses it."""
+    from django.db import connections
+
+    drop_transactions()
+    for connection in connections.all(initialized_only=True):
+        connection.errors_occurred = True
 
 
 # Whether threads can be shared

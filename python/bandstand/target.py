@@ -218,7 +218,7 @@ def first_async_view():
     try:
         return next((route.view for route in roads.walk() if route.is_async), None), None
     except Exception as error:
-        return None, plain(error)  # told to whoever asks for a page, as without bandstand
+        return None, plain(error)  # a start fails with it a moment later, see warm
 
 
 def is_exactly(app, module, name):

@@ -1,9 +1,10 @@
 """A worker process: import the app, hand it to the native half, leave when the edge says so.
 
-Started by the edge as ``PYTHON -m bandstand.worker`` in the project's folder. What it needs to know comes in
-``BANDSTAND_*`` variables, which are taken out of the environment before the app is imported. Which app, and how it is
-called, is ``target``'s; serving is ``bandstand._worker``'s, with a loop ``asgi``'s. With ``--describe`` nothing is
-served: ``survey`` tells what is known of the project.
+Started by the edge as ``PYTHON -m bandstand.worker`` in the project's folder, or forked by a ``template``, which is the
+same command. What it needs to know comes in ``BANDSTAND_*`` variables, which are taken out of the environment before the
+app is imported. Which app, and how it is called, is ``target``'s; serving is ``bandstand._worker``'s, with a loop
+``asgi``'s. With ``--describe`` nothing is served: ``survey`` tells what is known of the project. Invariant: both ways to
+start a worker meet in `start`, and it serves alike after that.
 """
 
 import atexit
@@ -18,17 +19,20 @@ import sys
 import traceback
 from dataclasses import dataclass
 
-from bandstand import _worker, target
+from bandstand import _worker, guard, target
 
 
 @dataclass
 class Options:
     """What the edge says about this worker."""
 
+    #: -1 in a template; each worker that it forks has its own.
     channel_fd: int
     board_fd: int
     #: The loop's lane; -1 from an edge that gives none.
     loop_fd: int
+    #: The line of ``guard``; -1 from an edge that gives none.
+    guard_fd: int
     threads: int
     multiprocess: bool
     #: Requests that the loop works on at once.
@@ -40,24 +44,75 @@ class Options:
     loop: str
     #: auto, on or off.
     lifespan: str
+    #: Seconds that a request may take; None: as long as it likes. The edge counts them.
+    timeout: "float | None"
+    #: What must answer before this worker is ready: ``databases``, ``caches``.
+    ready_check: "tuple[str, ...]"
+    #: A worker of ``bandstand dev``.
+    dev: bool = False
+    browser_reload: bool = True
+    #: ``hooks.Hooks``; None: the project has none.
+    hooks: object = None
 
 
 def main():
     taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("BANDSTAND_")}
+    if "BANDSTAND_TEMPLATE_FD" in taken:
+        from bandstand import template
+
+        return template.main(taken)
     prepare_process(taken.get("BANDSTAND_PYTHONPATH", ""))
-    app, interface = taken.get("BANDSTAND_APP"), taken.get("BANDSTAND_INTERFACE") or target.AUTO
+    if sys.argv[1:2] == ["--gunicorn"]:
+        from bandstand import gunicorn
+
+        return gunicorn.main(sys.argv[1:])
     if sys.argv[1:]:
         from bandstand import survey
 
-        return survey.main(sys.argv[1:], app, interface, taken)
-    options = read_options(taken)
+        return survey.main(sys.argv[1:], *app_and_interface(taken), taken)
+    return boot(taken, read_options(taken))
+
+
+def boot(taken, options):
+    """A worker that imports the app by itself; the exit status."""
     try:
-        apps = target.load(app, interface)
-        project = describe(apps)
+        if taken.get("BANDSTAND_HOOKS"):
+            from bandstand import hooks
+
+            options.hooks = options.hooks or hooks.from_environment(taken)
+            if options.hooks is not None:
+                options.hooks.post_fork()
+        apps, project = load(taken)
     except BaseException as error:  # SystemExit too: whatever keeps the app from being imported is told to the edge
         _worker.fail(options.channel_fd, explain(error))
         return 1
-    hold_signals()
+    return start(apps, options, project)
+
+
+def load(taken):
+    """The apps, and what the edge is told about them; raises whatever the project raises."""
+    from bandstand import warm
+
+    apps = target.load(*app_and_interface(taken))
+    warm.import_urlconf()
+    return apps, describe(apps)
+
+
+def app_and_interface(taken):
+    return taken.get("BANDSTAND_APP"), taken.get("BANDSTAND_INTERFACE") or target.AUTO
+
+
+class NotReady(Exception):
+    """This worker cannot serve; the message is for people."""
+
+
+def start(apps, options, project):
+    """Serves until the edge wants no more; the exit status."""
+    try:
+        apps, project = get_ready(apps, options, project)
+    except BaseException as error:  # SystemExit too, as for the import
+        _worker.fail(options.channel_fd, str(error) if isinstance(error, NotReady) else explain(error))
+        return 1
     # What the import made lives as long as the process; the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -66,6 +121,32 @@ def main():
     except Exception as error:
         print(f"bandstand: {error}", file=sys.stderr, flush=True)
         return 1
+    finally:
+        if options.hooks is not None:
+            options.hooks.worker_exit()
+
+
+def get_ready(apps, options, project):
+    """What is between the import and the first request: the apps and the project as they are then.
+
+    Raises `NotReady`, and whatever settings of static files (as in runserver) and hooks (as in gunicorn) raise.
+    """
+    if options.dev:
+        from bandstand import dev
+
+        apps, project = dev.prepare(apps, options.browser_reload), {**project, "watch": dev.watched()}
+    if options.ready_check:
+        from bandstand import ready
+
+        failure = ready.failure(options.ready_check)
+        if failure is not None:
+            raise NotReady(failure)
+    hold_signals()
+    if options.hooks is not None:
+        options.hooks.post_fork()
+        options.hooks.post_worker_init()
+        apps = options.hooks.wrap(apps)
+    return apps, project
 
 
 def serve(apps, options, project):
@@ -75,6 +156,7 @@ def serve(apps, options, project):
         return asgi.serve(apps, options, project)
     if options.loop_fd >= 0:
         os.close(options.loop_fd)  # nothing comes over the lane of a worker without a loop
+    guard.start(options.guard_fd)
     ours = (options.channel_fd, options.board_fd, options.threads, options.multiprocess)
     _worker.serve(apps.wsgi, *ours, json.dumps(project))
     return 0
@@ -83,9 +165,10 @@ def serve(apps, options, project):
 def read_options(taken):
     threads = int(taken["BANDSTAND_THREADS"])
     return Options(
-        channel_fd=int(taken["BANDSTAND_CHANNEL_FD"]),
-        board_fd=int(taken["BANDSTAND_BOARD_FD"]),
+        channel_fd=int(taken.get("BANDSTAND_CHANNEL_FD", -1)),
+        board_fd=int(taken.get("BANDSTAND_BOARD_FD", -1)),
         loop_fd=int(taken.get("BANDSTAND_LOOP_FD", -1)),
+        guard_fd=int(taken.get("BANDSTAND_GUARD_FD", -1)),
         threads=threads,
         multiprocess=taken["BANDSTAND_MULTIPROCESS"] == "1",
         tasks=int(taken.get("BANDSTAND_TASKS", 1000)),
@@ -93,6 +176,10 @@ def read_options(taken):
         bridge=has_bridge(taken),
         loop=taken.get("BANDSTAND_LOOP") or "auto",
         lifespan=taken.get("BANDSTAND_LIFESPAN") or "auto",
+        timeout=float(taken.get("BANDSTAND_TIMEOUT") or 0) or None,
+        ready_check=tuple(filter(None, taken.get("BANDSTAND_READY_CHECK", "").split(","))),
+        dev=taken.get("BANDSTAND_DEV") == "1",
+        browser_reload=taken.get("BANDSTAND_BROWSER_RELOAD", "1") == "1",
     )
 
 

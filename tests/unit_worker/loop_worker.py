@@ -15,6 +15,7 @@ def main():
     numbers = {name: int(taken[name]) for name in ("channel_fd", "loop_fd", "board_fd")}
     options = SimpleNamespace(
         **numbers,
+        guard_fd=int(taken.get("guard_fd", -1)),
         tasks=int(taken.get("tasks", 1000)),
         loop=taken.get("loop", "asyncio"),
         lifespan=taken.get("lifespan", "auto"),

@@ -6,6 +6,7 @@ the protocol has to be made in both places.
 
 import array
 import contextlib
+import json
 import mmap
 import os
 import re
@@ -21,6 +22,7 @@ from pathlib import Path
 PACKAGE = os.environ.get("BANDSTAND_TEST_PYTHONPATH") or str(Path(__file__).resolve().parents[2] / "python")
 
 REQUEST, BODY, GRANT, DRAIN, MESSAGE, CLOSED, CANCEL = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
+INTERRUPT, STACKS, STACK = 0x08, 0x09, 0x4E
 HELLO, FAILED, RESPONSE, CHUNK, END, IDLE, INTERIM, WANT = 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48
 MOVED, ACCEPT, SEND, CLOSE, TRAILERS = 0x49, 0x4A, 0x4B, 0x4C, 0x4D
 WHOLE, DESCRIPTOR, STREAM, BROKEN, WEBSOCKET, TEXT = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
@@ -143,6 +145,8 @@ class Edge:
         self.socket.settimeout(PATIENCE)
         self.lane, inner_lane = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.lane.settimeout(PATIENCE)
+        self.guard, inner_guard = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.guard.settimeout(PATIENCE)
         memory = os.memfd_create("board")
         os.ftruncate(memory, PLACES * STRIDE)
         self.board = mmap.mmap(memory, PLACES * STRIDE)
@@ -151,6 +155,7 @@ class Edge:
             "BANDSTAND_CHANNEL_FD": str(inner.fileno()),
             "BANDSTAND_LOOP_FD": str(inner_lane.fileno()),
             "BANDSTAND_BOARD_FD": str(memory),
+            "BANDSTAND_GUARD_FD": str(inner_guard.fileno()),
             "BANDSTAND_APP": app,
             "BANDSTAND_THREADS": str(threads),
             "BANDSTAND_MULTIPROCESS": "1" if multiprocess else "0",
@@ -163,13 +168,14 @@ class Edge:
                 [python, *program],
                 cwd=folder,
                 env={**inherited, **settings, **(env or {})},
-                pass_fds=[inner.fileno(), inner_lane.fileno(), memory],
+                pass_fds=[inner.fileno(), inner_lane.fileno(), inner_guard.fileno(), memory],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
             )
         inner.close()
         inner_lane.close()
+        inner_guard.close()
         os.close(memory)
         self.buffer = b""
         self.descriptors = []
@@ -291,6 +297,38 @@ class Edge:
         id, state = self.word(place)
         self.set_word(place, id, state | bit)
 
+    # The guard line
+
+    def ask_guard(self, kind, place=0, id=0):
+        self.guard.sendall(frame(kind, b"", 0, place, id))
+
+    def hear_guard(self):
+        """`(place, id, answer)`; `EOFError` when the guard has gone."""
+        data = b""
+        while len(data) < 16 or len(data) < 16 + struct.unpack_from("<I", data)[0]:
+            wanted = 16 if len(data) < 16 else 16 + struct.unpack_from("<I", data)[0]
+            piece = self.guard.recv(wanted - len(data))
+            if not piece:
+                raise EOFError
+            data += piece
+        _, kind, _, place, id = struct.unpack_from("<IBBHQ", data)
+        assert kind == STACK
+        return place, id, json.loads(data[16:])
+
+    def interrupt(self, id, place=None):
+        """The time of an exchange is over: what the guard says of it."""
+        place = id % PLACES if place is None else place
+        self.ask_guard(INTERRUPT, place, id)
+        got = self.hear_guard()
+        assert got[:2] == (place, id)
+        return got[2]
+
+    def stacks(self):
+        self.ask_guard(STACKS, 0, 77)
+        got = self.hear_guard()
+        assert got[:2] == (0, 77)
+        return got[2]
+
     # The end
 
     def stop(self):
@@ -307,6 +345,7 @@ class Edge:
     def close(self):
         self.socket.close()
         self.lane.close()
+        self.guard.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(PATIENCE)
         if self.process.poll() is None:

@@ -12,10 +12,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 use rustix::event::EventfdFlags;
 use rustix::fd::OwnedFd;
 
 use crate::asgi::Turn;
+use crate::interrupt::{self, Outer};
 use crate::lane::Lane;
 use crate::wsgi::report;
 
@@ -75,6 +77,8 @@ impl Landing {
 pub(crate) struct Crossing {
     post: Mutex<Post>,
     woken: Condvar,
+    /// What the thread was at, between `enter` and `leave`.
+    outer: Mutex<Option<Outer>>,
 }
 
 #[derive(Default)]
@@ -88,7 +92,38 @@ impl Crossing {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
-        Self { post: Mutex::default(), woken: Condvar::new() }
+        Self { post: Mutex::default(), woken: Condvar::new(), outer: Mutex::default() }
+    }
+
+    /// The thread is about to cross: from now on the guard tells this crossing, and leaves the thread in peace.
+    ///
+    /// # Errors
+    /// `RequestTimeout` when the guard came first.
+    fn enter(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let outer = interrupt::mine(py)?.cross(py, slf.clone().into_any().unbind())?;
+        *slf.get().outer() = Some(outer);
+        Ok(())
+    }
+
+    /// `function(*args, **kwargs)` on the thread that waits; the guard may interrupt it.
+    fn call<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let exposed = self.outer().as_ref().is_some_and(Outer::exposed);
+        interrupt::mine(function.py())?.call_within(exposed, function, args, kwargs)
+    }
+
+    /// The thread goes on where it was.
+    ///
+    /// # Errors
+    /// `RequestTimeout` when the guard came meanwhile.
+    fn leave(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(outer) = self.outer().take() else { return Ok(()) };
+        if interrupt::mine(py)?.uncross(outer) { Err(interrupt::timeout(py)) } else { Ok(()) }
     }
 
     /// Leaves this for the loop, then waits.
@@ -135,6 +170,10 @@ impl Crossing {
             }
             post = self.woken.wait(post).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn outer(&self) -> MutexGuard<'_, Option<Outer>> {
+        self.outer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Post> {

@@ -3,7 +3,7 @@
 //! `bandstand.worker` imports the app and hands it to `serve`, which returns when the edge wants no more. All protocol
 //! with the edge is in `bandstand_wire`; the waiting is in `channel` (no interpreter), the calling in `pool` and
 //! `wsgi`. An ASGI app runs on an event loop that `bandstand.asgi` makes: `lane` reads for it, `asgi` answers. Unsafe
-//! code is in `descriptor`, `board` and `convert`, a few lines each.
+//! code is in `descriptor`, `board`, `convert` and `interrupt`, a few lines each.
 
 mod asgi;
 mod board;
@@ -12,6 +12,7 @@ mod channel;
 mod convert;
 mod descriptor;
 mod exchange;
+mod interrupt;
 mod lane;
 mod linger;
 mod output;
@@ -48,6 +49,8 @@ mod _worker {
     use crate::asgi::{Disconnected, Done, HttpCycle, Ready, WebSocketCycle};
     #[pymodule_export]
     use crate::bridge::{Crossing, Landing};
+    #[pymodule_export]
+    use crate::interrupt::{holders, interrupt, work_for};
     #[pymodule_export]
     use crate::lane::Lane;
     #[pymodule_export]

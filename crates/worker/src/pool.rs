@@ -15,6 +15,7 @@ use pyo3::types::PyDict;
 
 use crate::board::Board;
 use crate::channel::{Channel, Next};
+use crate::interrupt;
 use crate::lane::Lane;
 use crate::shift::Shift;
 use crate::wsgi::{self, Facts, Template, report};
@@ -148,6 +149,7 @@ impl Pool {
 impl Pool {
     fn serve(&self, py: Python<'_>) -> PyResult<()> {
         let mut template = Template::new(py, self.facts)?;
+        let bench = interrupt::mine(py)?;
         let app = self.app.bind(py);
         loop {
             let next = match self.channel.ready() {
@@ -164,8 +166,8 @@ impl Pool {
                         _ => request,
                     };
                     let shift = self.shift.as_ref();
-                    let answered =
-                        wsgi::answer(py, app, &mut template, &self.channel, self.board, shift, request);
+                    let hand = wsgi::Hand { channel: &self.channel, board: self.board, bench: &bench, shift };
+                    let answered = wsgi::answer(py, app, &mut template, &hand, request);
                     match answered {
                         Ok(Seated::Yes) => {}
                         Ok(Seated::No) => {

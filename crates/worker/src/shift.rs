@@ -123,7 +123,8 @@ impl Way {
         }
     }
 
-    /// `callback()` is called when the client of this exchange leaves; a second one takes the place of the first.
+    /// `callback(expired)` is called when the client of this exchange leaves, or its time is over; a second one takes the
+    /// place of the first.
     pub(crate) fn watch(&self, id: u64, callback: Py<PyAny>) {
         self.turn.insert(id, Cycle::Watch(callback));
     }

@@ -31,6 +31,7 @@ use crate::wsgi::response::Fault;
 #[pyclass(module = "bandstand._worker", frozen, weakref)]
 pub(crate) struct HttpCycle {
     turn: Arc<Turn>,
+    place: u16,
     id: u64,
     state: Mutex<State>,
 }
@@ -72,7 +73,14 @@ impl HttpCycle {
             finished: false,
             answer: Answer::new(exchange, facts),
         };
-        Self { turn, id: state.answer.exchange.id(), state: Mutex::new(state) }
+        let (place, id) = (state.answer.exchange.place(), state.answer.exchange.id());
+        Self { turn, place, id, state: Mutex::new(state) }
+    }
+
+    /// The app's task, if it has not ended: `None` inside before there is one.
+    pub(crate) fn work(&self, py: Python<'_>) -> Option<Option<Py<PyAny>>> {
+        let state = self.lock();
+        (!state.ended).then(|| state.task.as_ref().map(|task| task.clone_ref(py)))
     }
 
     /// Holds the app's task while it works.
@@ -207,6 +215,18 @@ impl<'py> Next<'py> {
 
 #[pymethods]
 impl HttpCycle {
+    /// Its place on the board.
+    #[getter]
+    pub(crate) fn place(&self) -> u16 {
+        self.place
+    }
+
+    /// Its id on the channel.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The scope, until the app's task has ended.
     #[getter]
     fn scope<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyDict>> {

@@ -22,7 +22,7 @@ use crate::channel::{Channel, Posted};
 pub(crate) enum Cycle {
     Http(Py<HttpCycle>),
     WebSocket(Py<WebSocketCycle>),
-    /// A thread answers it; this is called when the client leaves.
+    /// A thread answers it; this is called when the client leaves (false) or its time is over (true).
     Watch(Py<PyAny>),
 }
 

@@ -26,6 +26,7 @@ use crate::wsgi::report;
 #[pyclass(module = "bandstand._worker", frozen, weakref)]
 pub(crate) struct WebSocketCycle {
     turn: Arc<Turn>,
+    place: u16,
     id: u64,
     state: Mutex<State>,
 }
@@ -57,7 +58,7 @@ impl State {
 
 impl WebSocketCycle {
     pub(crate) fn new(turn: Arc<Turn>, exchange: Exchange, scope: Py<PyDict>) -> Self {
-        let id = exchange.id();
+        let (place, id) = (exchange.place(), exchange.id());
         let state = State {
             socket: Socket::new(exchange),
             scope: Some(scope),
@@ -66,7 +67,13 @@ impl WebSocketCycle {
             ended: false,
             finished: false,
         };
-        Self { turn, id, state: Mutex::new(state) }
+        Self { turn, place, id, state: Mutex::new(state) }
+    }
+
+    /// The app's task, if it has not ended: `None` inside before there is one.
+    pub(crate) fn work(&self, py: Python<'_>) -> Option<Option<Py<PyAny>>> {
+        let state = self.lock();
+        (!state.ended).then(|| state.task.as_ref().map(|task| task.clone_ref(py)))
     }
 
     /// Holds the app's task while it works.
@@ -145,6 +152,18 @@ impl WebSocketCycle {
 
 #[pymethods]
 impl WebSocketCycle {
+    /// Its place on the board.
+    #[getter]
+    pub(crate) fn place(&self) -> u16 {
+        self.place
+    }
+
+    /// Its id on the channel.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The scope, until the app's task has ended.
     #[getter]
     fn scope<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyDict>> {

@@ -187,9 +187,23 @@ impl Lane {
         py.detach(|| self.turn.rest())
     }
 
-    /// `callback()` is called when the client of an exchange leaves that a thread answers.
+    /// `callback(expired)` is called when the client of an exchange leaves that a thread answers, or its time is over.
     fn watch(&self, id: u64, callback: Py<PyAny>) {
         self.turn.insert(id, Cycle::Watch(callback));
+    }
+
+    /// For the guard: `(cycle, task)` of an exchange whose app works on the loop. `task` is None while it takes its first
+    /// step, and where the bridge streams.
+    fn find(&self, py: Python<'_>, place: u16, id: u64) -> Option<(Py<PyAny>, Option<Py<PyAny>>)> {
+        match self.turn.find(py, id)? {
+            Cycle::Http(cycle) if cycle.get().place() == place => {
+                Some((cycle.clone_ref(py).into_any(), cycle.get().work(py)?))
+            }
+            Cycle::WebSocket(cycle) if cycle.get().place() == place => {
+                Some((cycle.clone_ref(py).into_any(), cycle.get().work(py)?))
+            }
+            _ => None,
+        }
     }
 
     /// The opposite of `watch`.
@@ -276,7 +290,7 @@ impl Lane {
             let told = match cycle {
                 Cycle::Http(cycle) => cycle.get().disconnect(py),
                 Cycle::WebSocket(cycle) => cycle.get().disconnect(py),
-                Cycle::Watch(callback) => callback.call0(py).map(drop),
+                Cycle::Watch(callback) => callback.call1(py, (false,)).map(drop),
             };
             self.noted(py, told);
         }

@@ -63,7 +63,8 @@ impl Lane {
                 self.turn.channel.forward(header, payload)?;
                 if header.kind == Kind::Cancel {
                     self.turn.forget(header.id);
-                    self.noted(py, callback.call0(py).map(drop));
+                    let expired = header.flags.has(Flags::BROKEN);
+                    self.noted(py, callback.call1(py, (expired,)).map(drop));
                 }
             }
             // A thread's that nobody watches, or one that is over: what came late is dropped.

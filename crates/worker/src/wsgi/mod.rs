@@ -26,11 +26,21 @@ pub(crate) use input::Input;
 use crate::board::Board;
 use crate::channel::{Channel, Request};
 use crate::exchange::Exchange;
+use crate::interrupt::{self, Bench};
 use crate::pool::Seated;
 use crate::shift::{Shift, Way};
 use response::{Answer, StartResponse};
 
-/// Takes a request and answers it. `shift` is what this thread shares with an event loop.
+/// What a thread works with, request after request.
+pub(crate) struct Hand<'h> {
+    pub(crate) channel: &'h Arc<Channel>,
+    pub(crate) board: Board,
+    pub(crate) bench: &'h Bench,
+    /// What it shares with an event loop, in a worker that has one.
+    pub(crate) shift: Option<&'h Shift>,
+}
+
+/// Takes a request and answers it.
 ///
 /// # Errors
 /// The request's frame is malformed, which is the edge's fault and ends the channel.
@@ -38,14 +48,14 @@ pub(crate) fn answer(
     py: Python<'_>,
     app: &Bound<'_, PyAny>,
     template: &mut Template,
-    channel: &Arc<Channel>,
-    board: Board,
-    shift: Option<&Shift>,
+    hand: &Hand<'_>,
     request: Request,
 ) -> Result<Seated, WireError> {
     // Checked before it is taken: with a malformed head nothing can be answered.
     let (head, fields, inline) = RequestHead::decode(&request.payload)?;
-    let Some(exchange) = Exchange::begin(channel, board, request.header) else { return Ok(Seated::Yes) };
+    let Some(exchange) = Exchange::begin(hand.channel, hand.board, request.header) else {
+        return Ok(Seated::Yes);
+    };
     let environ = template.environ(py, &head, fields);
     let brief = Brief {
         is_head: head.method == b"HEAD",
@@ -53,11 +63,20 @@ pub(crate) fn answer(
         body_length: head.body_length.unwrap_or(0),
         body_start: request.payload.len() - inline.len(),
     };
-    let way = shift.map(Shift::way);
+    let way = hand.shift.map(Shift::way);
+    let (place, id) = (request.header.place, request.header.id);
     match environ.and_then(|environ| prepare(environ, exchange, request, brief, way)) {
         Ok((environ, start)) => {
-            let outcome = call(app, &environ, &start);
-            return Ok(conclude(py, &environ, &start, outcome));
+            hand.bench.begin(place, id, &environ);
+            let outcome = call(app, &environ, &start, hand.bench);
+            let mut is_late = hand.bench.end(py);
+            let begun = outcome.is_ok();
+            is_late |= outcome.as_ref().is_err_and(|error| interrupt::is_timeout(py, error));
+            let seated = conclude(py, &environ, &start, outcome);
+            if is_late {
+                tidy(py, &environ, begun);
+            }
+            return Ok(seated);
         }
         // Only without memory: everything that can be wrong with a request has been checked.
         Err(error) => report::exception(py, None, "while a request was prepared", &error),
@@ -99,15 +118,20 @@ fn prepare(
     Ok((environ, start))
 }
 
-/// Calls the app and sends what it returns; `close()` is called here and only here.
+/// Calls the app and sends what it returns; `close()` is called here and only here. Until then the time of the request
+/// may come to its end; nothing that cleans up is interrupted.
 fn call(
     app: &Bound<'_, PyAny>,
     environ: &Bound<'_, PyDict>,
     start: &Bound<'_, StartResponse>,
+    bench: &Bench,
 ) -> PyResult<()> {
     let py = app.py();
-    let iterable = app.call1((environ, start))?;
+    let iterable = app.call1((environ, start)).inspect_err(|_| {
+        bench.rest(py);
+    })?;
     let sent = body::send(start, &iterable);
+    bench.rest(py);
     if iterable.is_exact_instance_of::<PyList>() || iterable.is_exact_instance_of::<PyTuple>() {
         return sent;
     }
@@ -148,4 +172,14 @@ fn conclude(
         report::fault(py, environ, fault);
     }
     start.finish(py)
+}
+
+/// After an interrupt: connections that the app was torn from are not used again. `begun`: the app had returned something,
+/// whose `close()` was called.
+fn tidy(py: Python<'_>, environ: &Bound<'_, PyDict>, begun: bool) {
+    let tidied =
+        py.import("bandstand.guard").and_then(|guard| guard.call_method1(intern!(py, "tidy"), (begun,)));
+    if let Err(error) = tidied {
+        report::exception(py, Some(environ), "while connections were closed after its time was over", &error);
+    }
 }

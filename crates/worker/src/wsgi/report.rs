@@ -1,6 +1,6 @@
 //! What the log says when an app fails: one line with the request's id, then Python's traceback.
 //!
-//! Owns the wording. Everything goes to `sys.stderr` in one write, so that threads do not mix their lines; the edge
+//! An exception that the guard raised is one line: where it was has been told already. Owns the wording. Everything goes to `sys.stderr` in one write, so that threads do not mix their lines; the edge
 //! carries it on.
 
 use pyo3::intern;
@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use super::response::Fault;
+use crate::interrupt;
 
 /// An exception that nobody in the app handled. `when` names the part: "in the app", "in close()".
 pub(crate) fn exception(py: Python<'_>, environ: Option<&Bound<'_, PyDict>>, when: &str, error: &PyErr) {
@@ -16,6 +17,10 @@ pub(crate) fn exception(py: Python<'_>, environ: Option<&Bound<'_, PyDict>>, whe
 
 /// As `exception`, for a request that is described already.
 pub(crate) fn exception_of(py: Python<'_>, request: &str, when: &str, error: &PyErr) {
+    if interrupt::is_timeout(py, error) {
+        // The edge has logged the stack.
+        return line(py, request, &format!("its time was over: RequestTimeout was raised {when}"));
+    }
     let mut text = format!("bandstand: {request}: exception {when}\n");
     match traceback(py, error) {
         Ok(lines) => text.push_str(&lines),

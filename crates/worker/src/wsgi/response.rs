@@ -23,6 +23,7 @@ use super::file::Slice;
 use super::head::Head;
 use crate::asgi::{Body, Cycle, HttpCycle, is_departure};
 use crate::exchange::Exchange;
+use crate::interrupt;
 use crate::pool::Seated;
 use crate::shift::Way;
 
@@ -63,7 +64,7 @@ impl StartResponse {
     }
 
     /// From the loop: the thread waits for it. Another thread takes its turn, if one is left to do so, and
-    /// `on_cancel()` is called when the client leaves. False: nothing has changed, and nothing is called.
+    /// `on_cancel(expired)` is called when the client leaves or its time is over. False: nothing has changed, and nothing is called.
     fn moved(&mut self, py: Python<'_>, on_cancel: Py<PyAny>) -> PyResult<bool> {
         let Some(way) = &self.way else { return Ok(false) };
         let exchange = &mut self.answer.exchange;
@@ -73,7 +74,7 @@ impl StartResponse {
         }
         let id = exchange.id();
         if exchange.is_cancelled() {
-            on_cancel.call0(py)?;
+            on_cancel.call1(py, (false,))?;
         } else {
             way.watch(id, on_cancel);
         }
@@ -89,6 +90,11 @@ impl StartResponse {
         let py = scope.py();
         let way = self.way.as_ref().filter(|_| self.answer.is_unsent());
         let way = way.ok_or_else(|| PyRuntimeError::new_err("this answer cannot go on elsewhere"))?;
+        let bench = interrupt::mine(py)?;
+        if bench.rest(py) {
+            return Err(interrupt::timeout(py));
+        }
+        bench.end(py);
         let facts = crate::asgi::Facts {
             is_head: self.answer.is_head,
             takes_interim: self.answer.takes_interim,
