@@ -31,7 +31,7 @@ pub(crate) fn check(text: &str) -> Result<(), (String, String)> {
 }
 
 /// Python identifiers joined by points.
-fn is_dotted(text: &str) -> bool {
+pub(crate) fn is_dotted(text: &str) -> bool {
     text.split('.').all(|name| {
         name.starts_with(|c: char| c.is_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_alphanumeric() || c == '_')

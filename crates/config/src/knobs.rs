@@ -41,6 +41,8 @@ pub enum Group {
     Listening,
     /// Processes and threads.
     Workers,
+    /// When a worker is replaced though nothing is wrong with it.
+    Recycling,
     /// What a WebSocket may do, and who may open one.
     WebSockets,
     /// What a client may ask for, and how slowly.
@@ -53,6 +55,8 @@ pub enum Group {
     Logs,
     /// The process itself.
     Process,
+    /// What only `bandstand dev` does.
+    Development,
 }
 
 /// The places a setting may be written in.
@@ -79,7 +83,7 @@ pub enum Kind {
     /// `"30s"`, `"500ms"`, `"2m"`; a plain number is seconds.
     Duration { low: Duration, high: Duration, word: Word },
     /// `"20MB"`, `"64KiB"`; a plain number is bytes.
-    Size { low: u64, high: u64 },
+    Size { low: u64, high: u64, word: Word },
     /// `"500B/s"`; a plain number is bytes a second.
     Rate { low: u64, high: u64, word: Word },
     /// File mode bits in octal text, as `"022"`.
@@ -88,6 +92,10 @@ pub enum Kind {
     Text,
     /// `package.module:attribute`, or a call of a factory.
     App,
+    /// `package.module`, or the path of a Python file.
+    Module,
+    /// Requests and words that a generation must answer before it is given clients.
+    ReadyCheck,
     /// A path, counted from the project folder when relative.
     Path,
     /// Several paths.
@@ -135,13 +143,14 @@ pub const TABLE: &[Knob] = &[
     row(Group::Application, "pythonpath", Kind::Paths, "", "Folders put before the others on `sys.path`."),
     row(Group::Application, "python", Kind::Program, "", "Interpreter of the workers; by default the one of the environment bandstand is installed in, else of `VIRTUAL_ENV`, else `.venv` in the project folder, else `python3` on `PATH`."),
     row(Group::Application, "env_file", Kind::Path, "", "File of `NAME=value` lines put into the environment of the workers; variables already set win over it."),
-    row(Group::Application, "config", Kind::Path, "", "Settings file read instead of `bandstand.toml` in the project folder.").short('c').flag_only(),
+    row(Group::Application, "config", Kind::Path, "", "Settings file read instead of `bandstand.toml` in the project folder; a Python file is read as gunicorn's (settings and hooks), and what means nothing here is said.").short('c').flag_only(),
     // -- listening
     row(Group::Listening, "bind", Kind::Binds, "127.0.0.1:8000", "Addresses to listen on: `host:port`, `:port` (every address, IPv6 and IPv4), `unix:/path`, `fd://N`, `systemd` for the sockets systemd passed; those are used by themselves when nothing is written.").short('b').platform("PORT"),
     row(Group::Listening, "trusted_proxies", Kind::Proxies, "", "Peers whose `X-Forwarded-*` and `Forwarded` fields are believed: addresses, CIDR networks, `loopback`, `private`, `cloudflare`, `unix` (peers on Unix sockets), `*` for everyone.").aliases(&["forwarded-allow-ips"]).platform("FORWARDED_ALLOW_IPS"),
     row(Group::Listening, "server_header", Kind::Switch, "on", "Say `Server: bandstand` in answers."),
     row(Group::Listening, "health_path", Kind::UrlPath, "/-/live", "Answered 200 while the edge runs, whatever the Host."),
     row(Group::Listening, "ready_path", Kind::UrlPath, "/-/ready", "Answered 200 when at least one worker is ready, else 503, whatever the Host."),
+    row(Group::Listening, "ready_check", Kind::ReadyCheck, "", "What new code must show before it is given clients, at a reload and at the start: paths that must answer 200 to GET, such as `/health/`, and the words `databases` and `caches` for a connection to each of Django's."),
     // -- workers
     // One process a CPU: Python runs one thread at a time in each. More only adds memory and switches.
     row(Group::Workers, "workers", count(1, 512, Word::Auto), "auto", "Worker processes; `auto` is one a CPU of the quota this process has.").short('w').platform("WEB_CONCURRENCY"),
@@ -153,12 +162,24 @@ pub const TABLE: &[Knob] = &[
     row(Group::Workers, "bridge", Kind::Switch, "on", "With interface `both`: an async view starts on a thread, with its middleware, and goes on in the event loop; `off` gives it to the ASGI handler."),
     row(Group::Workers, "loop", Kind::Choice(&["auto", "asyncio", "uvloop"]), "auto", "Event loop of the workers; `auto` is uvloop where it is installed, else asyncio."),
     row(Group::Workers, "edge_threads", count(1, 256, Word::Auto), "auto", "Threads of the edge, which speaks HTTP and runs no Python; `auto` is the measured choice for this machine."),
+    // One import instead of one a worker, and their memory shared; an import that leaves threads running turns it off by itself.
+    row(Group::Workers, "preload", Kind::Switch, "on", "Import the project once, in a template process that forks the workers; `off` (also `--no-preload`) starts each worker by itself."),
+    row(Group::Workers, "workers_min", count(1, 512, Word::Off), "off", "With `workers_max`: the number of workers follows the wait in the queue, and never goes below this; `workers` is where it begins."),
+    row(Group::Workers, "workers_max", count(1, 512, Word::Off), "off", "Most workers when their number follows the wait in the queue; needs `workers_min`."),
+    row(Group::Workers, "workers_memory", bytes_or_off(1 << 20, 1 << 50), "off", "Memory of all workers together past which none is added by itself."),
     row(Group::Workers, "timeout", duration(1, 24 * HOUR, Word::Off), "30s", "Longest time one request may spend in the application before its client gets 504.").short('t'),
     // Imports of large projects take minutes on cold disks, and a limit here turns a slow start into a failed one.
     row(Group::Workers, "boot_timeout", duration(1, 24 * HOUR, Word::Off), "off", "Longest time a worker may take to become ready."),
     row(Group::Workers, "graceful_timeout", duration(0, 24 * HOUR, Word::None), "30s", "Time that requests under way get to finish at stop or reload."),
     row(Group::Workers, "queue", count(1, 1_000_000, Word::None), "1024", "Requests that may wait for a place in a worker; the next one gets 503 with Retry-After."),
     row(Group::Workers, "queue_timeout", duration(1, HOUR, Word::None), "30s", "Longest wait in that queue before 503."),
+    // -- recycling
+    row(Group::Recycling, "max_requests", count(1, 1_000_000_000, Word::Off), "off", "Requests after which a worker is replaced; its successor is ready before it leaves, and one is replaced at a time."),
+    row(Group::Recycling, "max_requests_jitter", count(0, 1_000_000_000, Word::None), "0", "Most that is added to `max_requests` by chance, for each worker anew, so that they do not all come to it at once."),
+    row(Group::Recycling, "max_age", duration(1, 366 * 24 * HOUR, Word::Off), "off", "Age at which a worker is replaced."),
+    row(Group::Recycling, "max_idle", duration(1, 366 * 24 * HOUR, Word::Off), "off", "Time without a request after which a worker that has served some is replaced by a fresh one."),
+    row(Group::Recycling, "max_memory", bytes_or_off(1 << 20, 1 << 50), "off", "Memory of one worker past which it is replaced."),
+    row(Group::Recycling, "memory_measure", Kind::Choice(&["rss", "pss"]), "rss", "What counts as a worker's memory: `rss`, all that it has in memory, or `pss`, where pages it shares with other processes are divided among them."),
     // -- websockets
     row(Group::WebSockets, "websocket_max_size", size(1 << 10, 1 << 30), "16MiB", "Largest message of a client, after decompression; a larger one closes the WebSocket with 1009.").aliases(&["ws-max-size"]),
     row(Group::WebSockets, "websocket_ping", duration(1, HOUR, Word::Off), "20s", "Silence of a client after which it is sent a ping.").aliases(&["ws-ping-interval"]),
@@ -193,6 +214,13 @@ pub const TABLE: &[Knob] = &[
     row(Group::Process, "user", Kind::Text, "", "User, by name or number, to become once the addresses are bound.").short('u'),
     row(Group::Process, "group", Kind::Text, "", "Group, by name or number, to become once the addresses are bound.").short('g'),
     row(Group::Process, "umask", Kind::Octal, "", "Mode bits taken from new files, in octal; inherited by default.").short('m'),
+    row(Group::Process, "control", Kind::Path, "", "The control socket, which `bandstand status`, `reload`, `top` and the others speak to; by default a place that follows from the project folder."),
+    row(Group::Process, "hooks", Kind::Module, "", "Module, or Python file, with functions of gunicorn's hook names (`on_starting`, `post_fork`, `worker_exit`, …), called as gunicorn calls them; those of a `gunicorn.conf.py` by itself."),
+    // -- development
+    row(Group::Development, "browser_reload", Kind::Switch, "on", "`bandstand dev` reloads open pages when code, templates or static files change."),
+    row(Group::Development, "watch", Kind::Paths, "", "More folders that `bandstand dev` watches, beside the modules, templates and static files of the project."),
+    // Containers' bind mounts, network folders and some virtual machines report no changes.
+    row(Group::Development, "watch_method", Kind::Choice(&["auto", "native", "poll"]), "auto", "How `bandstand dev` sees changes: `native` file events, or `poll`ing; `auto` polls where there are no events."),
 ];
 
 /// Keys that are decided (they are part of the documented surface) but that this version does not know yet. Naming one is an error with a
@@ -212,17 +240,10 @@ pub const PLANNED: &[&str] = &[
     "domains",
     "env",
     "headers",
-    "hooks",
     "http3",
-    "max_age",
-    "max_memory",
-    "max_requests",
-    "max_requests_jitter",
-    "preload",
     "processes",
     "protected",
     "rate",
-    "ready_check",
     "redis",
     "release",
     "require_env",
@@ -275,16 +296,18 @@ impl Knob {
 
 impl Group {
     /// All headings, in order.
-    pub const ALL: [Group; 9] = [
+    pub const ALL: [Group; 11] = [
         Group::Application,
         Group::Listening,
         Group::Workers,
+        Group::Recycling,
         Group::WebSockets,
         Group::Limits,
         Group::Buffers,
         Group::Files,
         Group::Logs,
         Group::Process,
+        Group::Development,
     ];
 
     /// The heading itself.
@@ -293,12 +316,14 @@ impl Group {
             Group::Application => "Application",
             Group::Listening => "Listening",
             Group::Workers => "Workers",
+            Group::Recycling => "Recycling",
             Group::WebSockets => "WebSockets",
             Group::Limits => "Limits",
             Group::Buffers => "Buffers",
             Group::Files => "Files",
             Group::Logs => "Logs",
             Group::Process => "Process",
+            Group::Development => "Development",
         }
     }
 }
@@ -334,7 +359,12 @@ const fn duration(low: u64, high: u64, word: Word) -> Kind {
 
 /// Bounds in bytes.
 const fn size(low: u64, high: u64) -> Kind {
-    Kind::Size { low, high }
+    Kind::Size { low, high, word: Word::None }
+}
+
+/// The same, or `off`.
+const fn bytes_or_off(low: u64, high: u64) -> Kind {
+    Kind::Size { low, high, word: Word::Off }
 }
 
 #[cfg(test)]

@@ -8,12 +8,14 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod between;
 mod bind;
 pub mod describe;
 pub mod django;
 mod dotenv;
 pub mod explain;
 mod file;
+pub mod gunicorn;
 pub mod knobs;
 mod load;
 mod origin;
@@ -24,6 +26,7 @@ mod project;
 mod proxies;
 pub mod python;
 mod raw;
+mod ready;
 pub mod reference;
 mod settings;
 mod syntax;
@@ -34,10 +37,14 @@ mod values;
 pub use bind::Bind;
 pub use describe::{Description, Finding, Weight};
 pub use django::{DjangoSettings, ProjectSettings};
-pub use load::{Loaded, Sources, load};
+pub use load::{Loaded, Sources, load, load_with};
 pub use paths::{PathInterface, PathRules};
 pub use problem::{Errors, Place, Problem, nearest};
 pub use project::Project;
 pub use proxies::{Network, TrustedProxies};
 pub use raw::{Origin, SourceFile};
-pub use settings::{Destination, EventLoop, Interface, Level, Lifespan, LogFormat, Mount, Settings};
+pub use ready::ReadyCheck;
+pub use settings::{
+    Destination, EventLoop, Interface, Level, Lifespan, LogFormat, MemoryMeasure, Mount, Settings,
+    WatchMethod,
+};

@@ -10,12 +10,14 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::between::between_keys;
 use crate::django::{ProjectSettings, Said};
+use crate::gunicorn;
 use crate::knobs::{self, Knob, TABLE};
 use crate::paths::PathInterface;
 use crate::places::{
-    config_file, env_file, environment, flags, folder, platform, pyproject, read_env_file, sockets,
-    temporary, variable,
+    ConfigFile, config_file, env_file, environment, flags, folder, platform, pyproject, read_env_file,
+    sockets, temporary, variable,
 };
 use crate::problem::{Errors, Place, Problem};
 use crate::raw::{Origin, Raw, Written};
@@ -52,6 +54,8 @@ pub struct Loaded {
     pub notes: Vec<String>,
     /// Variables to add to the workers' environment: of the env file (none that the environment has), then of `-e`.
     pub app_env: Vec<(String, String)>,
+    /// The Python file that `--config` names while nobody has told what it says: `load_with` takes that.
+    pub unread: Option<PathBuf>,
     /// The worker's hello, once `with_django` has been told.
     pub django: Option<ProjectSettings>,
     pub(crate) values: Values,
@@ -63,16 +67,25 @@ pub struct Loaded {
 /// # Errors
 /// All that is wrong, in the order of the places; the program ends with status 2.
 pub fn load(sources: Sources) -> Result<Loaded, Errors> {
+    load_with(sources, None)
+}
+
+/// Reads everything, with what the Python file of `--config` says: `Loaded::unread` names the file that is to be run for it.
+///
+/// # Errors
+/// As `load`.
+pub fn load_with(sources: Sources, python: Option<&gunicorn::Configuration>) -> Result<Loaded, Errors> {
     let mut problems = Vec::new();
     let flags = flags(&sources, &mut problems);
     let environment = environment(&sources, &mut problems);
     let start = folder(&[&flags, &environment], &sources.cwd);
-    let config = config_file(&flags, &start, &sources.cwd, &mut problems);
+    let ConfigFile { written: config, notes, variables, unread } =
+        config_file(&flags, &start, &sources.cwd, python, &mut problems);
     let pyproject = pyproject(&start, &sources.cwd, &mut problems);
     let project = folder(&[&flags, &environment, &config, &pyproject], &sources.cwd);
     let env_file =
         env_file(&[&flags, &environment, &config, &pyproject], &project, &sources.cwd, &mut problems);
-    let mut app_env = Vec::new();
+    let mut app_env = variables;
     let mut from_env_file = Vec::new();
     if let Some(file) = env_file {
         read_env_file(&file, &sources, &mut app_env, &mut from_env_file, &mut problems);
@@ -80,12 +93,19 @@ pub fn load(sources: Sources) -> Result<Loaded, Errors> {
     app_env.extend(sources.app_env.clone());
     let platform = platform(&sources, &app_env);
     let written = vec![flags, environment, from_env_file, platform, config, pyproject, sockets(&sources)];
-    let layers =
-        Layers { written, project, temporary: temporary(&sources), cwd: sources.cwd, cpus: sources.cpus };
+    let layers = Layers {
+        written,
+        project,
+        notes,
+        temporary: temporary(&sources),
+        cwd: sources.cwd,
+        cpus: sources.cpus,
+    };
     match layers.settle(&Said::default(), &mut problems) {
         Some((values, origins)) if problems.is_empty() => {
             let settings = Settings::from_values(&values);
-            Ok(Loaded { settings, origins, notes: Vec::new(), app_env, django: None, values, layers })
+            let notes = layers.notes(&settings);
+            Ok(Loaded { settings, origins, notes, app_env, unread, django: None, values, layers })
         }
         _ => Err(Errors(problems)),
     }
@@ -111,12 +131,18 @@ impl Loaded {
             // What a project says cannot stop the server: its word is dropped, and the operator told.
             _ => next.notes.extend(problems.iter().map(Problem::to_string)),
         }
+        next.notes.splice(0..0, self.layers.notes(&next.settings));
         // A folder that a person named stands, whatever the project would have done.
         let written = |key: &str| !matches!(next.origins.get(key), Some(Origin::Default | Origin::Django(_)));
         next.notes.retain(|note| !(note.starts_with("STATIC") && written("static")));
         next.notes.retain(|note| !(note.starts_with("MEDIA") && written("media")));
         next.notes.extend(unreachable_paths(&next.settings, project));
         next
+    }
+
+    /// The file that `--config` named; `None`: the one of the project folder, if there is one.
+    pub fn config_file(&self) -> Option<PathBuf> {
+        self.values.path("config")
     }
 
     /// A variable as the application will see it; `env` is the environment of this process.
@@ -146,6 +172,8 @@ fn unreachable_paths(settings: &Settings, project: &ProjectSettings) -> Option<S
 struct Layers {
     written: Vec<Vec<Written>>,
     project: PathBuf,
+    /// What reading the places gave rise to.
+    notes: Vec<String>,
     temporary: PathBuf,
     cwd: PathBuf,
     cpus: NonZeroUsize,
@@ -181,6 +209,18 @@ impl Layers {
         (problems.len() == before).then_some((Values(values), origins))
     }
 
+    /// What a person should know of settings that are right and do nothing.
+    fn notes(&self, settings: &Settings) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        if settings.max_requests_jitter > 0 && settings.max_requests.is_none() {
+            notes.push("max_requests_jitter does nothing without max_requests".to_owned());
+        }
+        if settings.hooks.is_some() && !settings.preload {
+            notes.push("with preload off there is no template process to call hooks of the server itself: on_starting, when_ready, on_reload, pre_fork, nworkers_changed, child_exit, pre_exec and on_exit are not called".to_owned());
+        }
+        notes
+    }
+
     /// What relative paths of this key count from.
     fn base(&self, knob: &Knob) -> PathBuf {
         if knob.key == "config" { self.cwd.clone() } else { self.project.clone() }
@@ -195,7 +235,14 @@ impl Layers {
     ) {
         values.insert("chdir", Value::Path(self.project.clone()));
         if values.get("workers") == Some(&Value::Auto) {
-            values.insert("workers", Value::Count(self.cpus.get() as u64));
+            let mut workers = self.cpus.get() as u64;
+            if let Some(Value::Count(least)) = values.get("workers_min") {
+                workers = workers.max(*least);
+            }
+            if let Some(Value::Count(most)) = values.get("workers_max") {
+                workers = workers.min(*most);
+            }
+            values.insert("workers", Value::Count(workers));
         }
         // Who asks for many threads need not know of the other number.
         if let (Some(Value::Count(threads)), Some(Value::Count(most)), Some(Origin::Default)) =
@@ -243,51 +290,5 @@ fn default(knob: &Knob) -> Value {
     match knob.default {
         "" => Value::Unset,
         text => syntax::read(knob.kind, &Raw::text(text)).expect("a test reads every default of the table"),
-    }
-}
-
-/// The few rules that join two keys.
-fn between_keys(
-    values: &BTreeMap<&'static str, Value>,
-    origins: &BTreeMap<&'static str, Origin>,
-    problems: &mut Vec<Problem>,
-) {
-    let place_of = |key: &str| origins.get(key).map_or(Place::Nowhere, |origin| Place::of(origin, &(0..0)));
-    let set_by = |key: &str| origins.get(key).map_or_else(|| "default".to_owned(), Origin::to_string);
-    if let (Some(Value::Count(threads)), Some(Value::Count(most))) =
-        (values.get("threads"), values.get("threads_max"))
-        && most < threads
-    {
-        let sentence = format!("`threads_max` is {most}, less than `threads`, {threads}");
-        let hint =
-            format!("`threads` comes from {}; `threads_max` counts those threads too", set_by("threads"));
-        problems.push(Problem::new(place_of("threads_max"), sentence, hint));
-    }
-    if let (Some(Value::Word("wsgi")), Some(Value::PathRules(rules))) =
-        (values.get("interface"), values.get("paths"))
-        && let Some((prefix, _)) = rules.all().find(|(_, interface)| *interface == PathInterface::Asgi)
-    {
-        let sentence = format!("`paths` sends {prefix} over asgi, and `interface` is wsgi");
-        let hint = format!(
-            "`interface` comes from {}; write \"both\" there, or take the prefix away",
-            set_by("interface")
-        );
-        problems.push(Problem::new(place_of("paths"), sentence, hint));
-    }
-    let url = |key: &str| match values.get(key) {
-        Some(Value::Mount { url, .. }) => url.clone(),
-        Some(Value::Text(path)) => Some(path.clone()),
-        _ => None,
-    };
-    for (one, other) in [("static", "media"), ("health_path", "ready_path")] {
-        if let (Some(first), Some(second)) = (url(one), url(other))
-            && first == second
-        {
-            let wrote = |key: &&str| !matches!(origins.get(key), Some(Origin::Default | Origin::Django(_)));
-            let key = [other, one].into_iter().find(|key| wrote(key)).unwrap_or(other);
-            let place = origins.get(key).map_or(Place::Nowhere, |origin| Place::of(origin, &(0..0)));
-            let sentence = format!("`{one}` and `{other}` are both at {first}");
-            problems.push(Problem::new(place, sentence, "give each a path of its own"));
-        }
     }
 }

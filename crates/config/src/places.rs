@@ -13,7 +13,7 @@ use crate::load::Sources;
 use crate::problem::{Place, Problem, nearest};
 use crate::raw::{Origin, Raw, SourceFile, What, Written};
 use crate::value::Value;
-use crate::{dotenv, file, syntax};
+use crate::{dotenv, file, gunicorn, syntax};
 
 /// Values of flags.
 pub(crate) fn flags(sources: &Sources, problems: &mut Vec<Problem>) -> Vec<Written> {
@@ -99,38 +99,71 @@ pub(crate) fn folder(layers: &[&Vec<Written>], cwd: &Path) -> PathBuf {
     }
 }
 
-/// `--config FILE`, else `bandstand.toml` in the folder if it is there.
+/// What a settings file gives.
+#[derive(Default)]
+pub(crate) struct ConfigFile {
+    pub(crate) written: Vec<Written>,
+    /// Sentences about settings of gunicorn's.
+    pub(crate) notes: Vec<String>,
+    /// Variables for the application, of gunicorn's `raw_env`.
+    pub(crate) variables: Vec<(String, String)>,
+    /// A Python file, while nobody has told what it says.
+    pub(crate) unread: Option<PathBuf>,
+}
+
+/// `--config FILE`, else `bandstand.toml` in the folder if it is there. A Python file is gunicorn's: `python` is what it says.
 pub(crate) fn config_file(
     flags: &Vec<Written>,
     start: &Path,
     cwd: &Path,
+    python: Option<&gunicorn::Configuration>,
     problems: &mut Vec<Problem>,
-) -> Vec<Written> {
-    let asked = first_path(&[flags], "config").map(|(path, _)| cwd.join(path));
+) -> ConfigFile {
+    let asked =
+        first_path(&[flags], "config").map(|(path, _)| cwd.join(path).components().collect::<PathBuf>());
     let path = asked.clone().unwrap_or_else(|| start.join("bandstand.toml"));
-    if asked.is_some() && path.extension().is_some_and(|extension| extension == "py") {
-        let sentence = "gunicorn's Python files are not read in this version yet";
-        problems.push(Problem::new(
-            Place::Name("--config".into()),
-            sentence,
-            "write the same settings in TOML",
-        ));
-        return Vec::new();
-    }
+    let is_python = asked.is_some() && path.extension().is_some_and(|extension| extension == "py");
     match file::read(&path, cwd) {
-        Ok(Some(source)) => file::parse(&source, &[], problems),
-        Ok(None) => {
-            if asked.is_some() {
-                let sentence = format!("there is no file {}", path.display());
-                problems.push(Problem::new(Place::Name("--config".into()), sentence, ""));
-            }
-            Vec::new()
+        Ok(Some(source)) if is_python => match python {
+            Some(said) => gunicorn_file(said, &source, cwd, problems),
+            None => ConfigFile { unread: Some(path), ..ConfigFile::default() },
+        },
+        Ok(Some(source)) => {
+            ConfigFile { written: file::parse(&source, &[], problems), ..ConfigFile::default() }
         }
+        Ok(None) if asked.is_some() => {
+            let sentence = format!("there is no file {}", path.display());
+            problems.push(Problem::new(Place::Name("--config".into()), sentence, ""));
+            ConfigFile::default()
+        }
+        Ok(None) => ConfigFile { notes: passed_over(start).into_iter().collect(), ..ConfigFile::default() },
         Err(problem) => {
             problems.push(problem);
-            Vec::new()
+            ConfigFile::default()
         }
     }
+}
+
+fn gunicorn_file(
+    said: &gunicorn::Configuration,
+    source: &Arc<SourceFile>,
+    cwd: &Path,
+    problems: &mut Vec<Problem>,
+) -> ConfigFile {
+    if let Some(traceback) = &said.failed {
+        let sentence = format!("{} cannot be run:\n{}", source.shown, traceback.trim_end());
+        problems.push(Problem::general(sentence, ""));
+        return ConfigFile::default();
+    }
+    let gunicorn::Understood { written, notes, variables } =
+        gunicorn::understand(said, source, cwd, problems);
+    ConfigFile { written, notes, variables, unread: None }
+}
+
+/// Gunicorn reads this file unasked; here a person says so.
+fn passed_over(start: &Path) -> Option<String> {
+    let name = "gunicorn.conf.py";
+    start.join(name).is_file().then(|| format!("{name} is not read unless asked for: -c {name}"))
 }
 
 /// `[tool.bandstand]`. A pyproject.toml that does not parse matters only when it speaks of bandstand.
@@ -226,11 +259,17 @@ pub(crate) fn platform(sources: &Sources, app_env: &[(String, String)]) -> Vec<W
     .collect()
 }
 
+/// How bandstand names the sockets that it gives to systemd's store (`FDSTORE` of sd_notify(3)).
+const KEPT: &str = "bandstand-";
+
 /// Sockets that systemd passed to this very process, used when nobody wrote `bind`.
 pub(crate) fn sockets(sources: &Sources) -> Vec<Written> {
     let number = |name: &str| variable(&sources.env, name).and_then(|text| text.parse::<u32>().ok());
-    let passed =
-        number("LISTEN_PID") == Some(sources.pid) && number("LISTEN_FDS").is_some_and(|count| count > 0);
+    // What systemd only kept over a restart belongs to addresses that are written elsewhere.
+    let names = variable(&sources.env, "LISTEN_FDNAMES").unwrap_or_default();
+    let kept = names.split(':').filter(|name| name.starts_with(KEPT)).count();
+    let count = number("LISTEN_FDS").map_or(0, |count| count as usize);
+    let passed = number("LISTEN_PID") == Some(sources.pid) && count > kept;
     let knob = knobs::find("bind").filter(|_| passed);
     let raw = Raw { what: What::List(vec![Raw::text("systemd")]), span: 0..0 };
     knob.map(|knob| Written { knob, raw, origin: Origin::Variable("LISTEN_FDS".to_owned()) })

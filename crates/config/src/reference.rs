@@ -45,6 +45,8 @@ pub fn placeholder(kind: Kind) -> &'static str {
         Kind::Octal => "OCTAL",
         Kind::Text => "NAME",
         Kind::App => "APP",
+        Kind::Module => "MODULE",
+        Kind::ReadyCheck => "PATH",
         Kind::Path | Kind::Paths | Kind::Program | Kind::Destination => "PATH",
         Kind::UrlPath => "URL_PATH",
         Kind::Binds => "ADDRESS",
@@ -66,7 +68,7 @@ One key, three spellings: `max_body = \"20MB\"` in `bandstand.toml` (or under `[
 
 1. the flag;
 2. the environment: `BANDSTAND_*`, the env file's `BANDSTAND_*`, then `PORT`, `WEB_CONCURRENCY` and `FORWARDED_ALLOW_IPS`, which many platforms set;
-3. `bandstand.toml`, or the file that `--config` names;
+3. `bandstand.toml`, or the file that `--config` names, which may be a `gunicorn.conf.py`;
 4. `[tool.bandstand]` in `pyproject.toml`;
 5. the settings of the Django project;
 6. the default.
@@ -112,11 +114,13 @@ fn words(kind: Kind) -> (String, String) {
         }
         Kind::Count { low, high, word } => ("number".into(), span(low.to_string(), high.to_string(), word)),
         Kind::Duration { low, high, word } => ("duration".into(), span(time(low), time(high), word)),
-        Kind::Size { low, high } => ("size".into(), span(show_size(low), show_size(high), Word::None)),
+        Kind::Size { low, high, word } => ("size".into(), span(show_size(low), show_size(high), word)),
         Kind::Rate { low, high, word } => ("rate".into(), span(show_rate(low), show_rate(high), word)),
         Kind::Octal => ("octal digits".into(), "`000` to `777`".into()),
         Kind::Text => ("text".into(), String::new()),
         Kind::App => ("`package.module:attribute`".into(), String::new()),
+        Kind::Module => ("module, or path of a `.py` file".into(), String::new()),
+        Kind::ReadyCheck => ("list of `/path`, `databases`, `caches`".into(), String::new()),
         Kind::Path => ("path".into(), String::new()),
         Kind::Paths => ("list of paths".into(), String::new()),
         Kind::Program => ("path or name".into(), String::new()),

@@ -3,13 +3,14 @@
 //! Owns the struct everything else reads, and the one line per key that fills it. It checks nothing: `syntax.rs` kept every value inside
 //! its row, and `load.rs` the few rules between keys. Invariant: paths are absolute, counted from the project folder.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bind::Bind;
 use crate::paths::{PathInterface, PathRules};
 use crate::proxies::TrustedProxies;
+use crate::ready::ReadyCheck;
 use crate::values::Values;
 
 /// Every setting. `None` means off or not set, as each field says.
@@ -43,7 +44,9 @@ pub struct Settings {
     pub health_path: Option<String>,
     /// Path of the readiness answer; `None`: no such path.
     pub ready_path: Option<String>,
-    /// Worker processes.
+    /// What a new generation must answer before it is current.
+    pub ready_check: ReadyCheck,
+    /// Worker processes; within `workers_min` and `workers_max` where those are set.
     pub workers: NonZeroUsize,
     /// Python threads in each worker.
     pub threads: NonZeroUsize,
@@ -57,6 +60,26 @@ pub struct Settings {
     pub event_loop: EventLoop,
     /// Threads of the edge; `None`: the edge decides.
     pub edge_threads: Option<NonZeroUsize>,
+    /// Workers are forked from a template that has imported the project.
+    pub preload: bool,
+    /// Fewest workers when their number follows the queue; `None`, like `workers_max`: it does not.
+    pub workers_min: Option<NonZeroUsize>,
+    /// Most workers when their number follows the queue.
+    pub workers_max: Option<NonZeroUsize>,
+    /// Bytes of all workers together past which none is added by itself; `None`: no limit.
+    pub workers_memory: Option<u64>,
+    /// Requests after which a worker is replaced; `None`: never.
+    pub max_requests: Option<NonZeroU64>,
+    /// Most that chance adds to `max_requests`, for each worker anew.
+    pub max_requests_jitter: u64,
+    /// Age at which a worker is replaced; `None`: never.
+    pub max_age: Option<Duration>,
+    /// Time without a request after which a worker that has served some is replaced; `None`: never.
+    pub max_idle: Option<Duration>,
+    /// Bytes of one worker past which it is replaced; `None`: never.
+    pub max_memory: Option<u64>,
+    /// How those bytes are counted.
+    pub memory_measure: MemoryMeasure,
     /// Of one request in the application; `None`: no limit.
     pub timeout: Option<Duration>,
     /// From spawn to ready; `None`: no limit.
@@ -121,6 +144,16 @@ pub struct Settings {
     pub group: Option<String>,
     /// Mode bits taken from new files, 0 to 0o777; `None`: inherited.
     pub umask: Option<u32>,
+    /// The control socket; `None`: a place that follows from the project folder.
+    pub control: Option<PathBuf>,
+    /// Where the user's hooks are: a dotted module, or the absolute path of a Python file.
+    pub hooks: Option<String>,
+    /// `dev` reloads open pages.
+    pub browser_reload: bool,
+    /// More folders that `dev` watches.
+    pub watch: Vec<PathBuf>,
+    /// How `dev` sees changes.
+    pub watch_method: WatchMethod,
 }
 
 /// How the application is called.
@@ -157,6 +190,26 @@ pub enum Lifespan {
     On,
     /// It is not asked.
     Off,
+}
+
+/// What counts as the memory of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryMeasure {
+    /// All pages it has in memory (`VmRSS`).
+    Rss,
+    /// The same, with shared pages divided among those that share them (`Pss` of smaps_rollup).
+    Pss,
+}
+
+/// How `dev` sees changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchMethod {
+    /// File events where they work, else polling.
+    Auto,
+    /// File events.
+    Native,
+    /// Polling.
+    Poll,
 }
 
 /// A folder behind a URL prefix.
@@ -269,6 +322,7 @@ impl Settings {
             server_header: values.switch("server_header"),
             health_path: values.text("health_path"),
             ready_path: values.text("ready_path"),
+            ready_check: values.ready_check("ready_check"),
             workers: values.required_count("workers"),
             threads: values.required_count("threads"),
             threads_max: values.required_count("threads_max"),
@@ -279,6 +333,17 @@ impl Settings {
                 &[("auto", EventLoop::Auto), ("asyncio", EventLoop::Asyncio), ("uvloop", EventLoop::Uvloop)],
             ),
             edge_threads: values.count("edge_threads"),
+            preload: values.switch("preload"),
+            workers_min: values.count("workers_min"),
+            workers_max: values.count("workers_max"),
+            workers_memory: values.limit_bytes("workers_memory"),
+            max_requests: values.limit("max_requests"),
+            max_requests_jitter: values.whole("max_requests_jitter"),
+            max_age: values.duration("max_age"),
+            max_idle: values.duration("max_idle"),
+            max_memory: values.limit_bytes("max_memory"),
+            memory_measure: values
+                .word("memory_measure", &[("rss", MemoryMeasure::Rss), ("pss", MemoryMeasure::Pss)]),
             timeout: values.duration("timeout"),
             boot_timeout: values.duration("boot_timeout"),
             graceful_timeout: values.required_duration("graceful_timeout"),
@@ -322,6 +387,14 @@ impl Settings {
             user: values.text("user"),
             group: values.text("group"),
             umask: values.octal("umask"),
+            control: values.path("control"),
+            hooks: values.module("hooks"),
+            browser_reload: values.switch("browser_reload"),
+            watch: values.paths("watch"),
+            watch_method: values.word(
+                "watch_method",
+                &[("auto", WatchMethod::Auto), ("native", WatchMethod::Native), ("poll", WatchMethod::Poll)],
+            ),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Owns the syntax and the range check of every `Kind`. It knows no key, no file and no precedence. Invariant: a `Value` it
 //! returns is inside the range of its row.
 
+mod ready;
 mod urls;
 
 use std::ops::Range;
@@ -31,11 +32,13 @@ pub(crate) fn read(kind: Kind, raw: &Raw) -> Result<Value, Complaint> {
         Kind::Choice(words) => choice(words, raw),
         Kind::Count { low, high, word } => count(low, high, word, raw),
         Kind::Duration { low, high, word } => duration(low, high, word, raw),
-        Kind::Size { low, high } => size(low, high, raw),
+        Kind::Size { low, high, word } => size(low, high, word, raw),
         Kind::Rate { low, high, word } => rate(low, high, word, raw),
         Kind::Octal => octal(raw),
         Kind::Text => text_or_number(raw).map(Value::Text),
         Kind::App => app_spec(raw),
+        Kind::Module => module(raw),
+        Kind::ReadyCheck => ready::read(raw),
         Kind::Path | Kind::Program => path(raw).map(Value::Path),
         Kind::Paths => items(raw)?.iter().map(path).collect::<Result<_, _>>().map(Value::Paths),
         Kind::Destination => destination(raw),
@@ -118,12 +121,16 @@ fn duration(low: Duration, high: Duration, word: Word, raw: &Raw) -> Result<Valu
     within(read, low, high, raw, "a duration", hint, show).map(Value::Duration)
 }
 
-fn size(low: u64, high: u64, raw: &Raw) -> Result<Value, Complaint> {
+fn size(low: u64, high: u64, word: Word, raw: &Raw) -> Result<Value, Complaint> {
+    if let Some(value) = in_place_of_a_number(word, raw) {
+        return Ok(value);
+    }
     let show = |bytes: &u64| units::show_size(*bytes);
     let hint = format!(
-        "a size such as \"20MB\" or \"64KiB\" (plain numbers are bytes), from {} to {}",
+        "a size such as \"20MB\" or \"64KiB\" (plain numbers are bytes), from {} to {}{}",
         show(&low),
-        show(&high)
+        show(&high),
+        or_word(word)
     );
     let read = number_text(raw).and_then(|text| units::read_size(&text));
     within(read, low, high, raw, "a size", hint, show).map(Value::Size)
@@ -218,6 +225,22 @@ fn app_spec(raw: &Raw) -> Result<Value, Complaint> {
     match app::check(text) {
         Ok(()) => Ok(Value::Text(text.to_owned())),
         Err((sentence, hint)) => complain(raw, sentence, hint),
+    }
+}
+
+/// A file is named by its ending, everything else is a module.
+fn module(raw: &Raw) -> Result<Value, Complaint> {
+    let text = text(raw)?.trim();
+    if text.ends_with(".py") {
+        return Ok(Value::Path(PathBuf::from(text)));
+    }
+    match app::is_dotted(text) {
+        true => Ok(Value::Text(text.to_owned())),
+        false => complain(
+            raw,
+            format!("{text:?} is neither a module nor a Python file"),
+            "write package.module, or a path that ends in .py",
+        ),
     }
 }
 

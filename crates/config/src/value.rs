@@ -10,6 +10,7 @@ use crate::bind::Bind;
 use crate::knobs::Kind;
 use crate::paths::PathRules;
 use crate::proxies::TrustedProxies;
+use crate::ready::ReadyCheck;
 use crate::units;
 
 /// A value that passed its row.
@@ -33,6 +34,7 @@ pub(crate) enum Value {
     Mount { url: Option<String>, root: PathBuf },
     Texts(Vec<String>),
     PathRules(PathRules),
+    ReadyCheck(ReadyCheck),
 }
 
 impl Value {
@@ -82,6 +84,7 @@ impl Value {
                 None => path(root).into(),
             },
             Value::Texts(all) => all.iter().map(String::as_str).collect(),
+            Value::ReadyCheck(check) => check.written().into(),
             Value::PathRules(rules) => rules
                 .all()
                 .map(|(prefix, interface)| {

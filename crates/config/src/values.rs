@@ -4,13 +4,14 @@
 //! (`knobs.rs`). Invariant: a row always holds a value of its own kind, because `syntax.rs` reads by the row.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bind::Bind;
 use crate::paths::PathRules;
 use crate::proxies::TrustedProxies;
+use crate::ready::ReadyCheck;
 use crate::settings::{Destination, Mount};
 use crate::value::Value;
 
@@ -90,6 +91,31 @@ impl Values {
 
     pub(crate) fn size(&self, key: &str) -> u64 {
         take!(self, key, Value::Size(bytes) => *bytes)
+    }
+
+    pub(crate) fn limit_bytes(&self, key: &str) -> Option<u64> {
+        take!(self, key, Value::Size(bytes) => Some(*bytes), Value::Off => None)
+    }
+
+    /// A whole number that may be 0.
+    pub(crate) fn whole(&self, key: &str) -> u64 {
+        take!(self, key, Value::Count(number) => *number)
+    }
+
+    pub(crate) fn limit(&self, key: &str) -> Option<NonZeroU64> {
+        take!(self, key, Value::Count(number) => NonZeroU64::new(*number), Value::Off => None)
+    }
+
+    /// A module as it is, a file as its path.
+    pub(crate) fn module(&self, key: &str) -> Option<String> {
+        take!(self, key,
+            Value::Text(module) => Some(module.clone()),
+            Value::Path(file) => Some(file.display().to_string()),
+            Value::Unset => None)
+    }
+
+    pub(crate) fn ready_check(&self, key: &str) -> ReadyCheck {
+        take!(self, key, Value::ReadyCheck(check) => check.clone(), Value::Unset => ReadyCheck::default())
     }
 
     pub(crate) fn rate(&self, key: &str) -> Option<u64> {

@@ -106,7 +106,12 @@ fn messages() {
             site().file("e", "\nBANDSTAND_THREADS=none\nBANDSTAND_CHDIR=x\n").flag("env_file", &["e"]),
         ),
         ("missing files", site().flag("env_file", &["gone.env"]).flag("config", &["gone.toml"])),
-        ("gunicorn's file", site().flag("config", &["gunicorn.conf.py"])),
+        ("gunicorn's file that is not there", site().flag("config", &["gunicorn.conf.py"])),
+        ("workers outside their range", file("workers = 9\nworkers_min = 2\nworkers_max = 4\n")),
+        ("a range upside down", file("workers_min = 4\n").flag("workers_max", &["2"])),
+        ("half a range", file("workers_max = 4\n")),
+        ("a check that is none", file("ready_check = [\"/health/\", \"database\"]\n")),
+        ("hooks that are no module", file("hooks = \"shop/hooks\"\n")),
         ("APP as a path", site().flag("app", &["config/wsgi.py"])),
         ("hidden by a flag, still wrong", file("threads = \"many\"\n").flag("threads", &["2"])),
     ];

@@ -7,7 +7,8 @@ mod site;
 use std::time::Duration;
 
 use bandstand_config::{
-    Bind, Destination, EventLoop, Interface, Level, Lifespan, Mount, PathInterface, ProjectSettings,
+    Bind, Destination, EventLoop, Interface, Level, Lifespan, MemoryMeasure, Mount, PathInterface,
+    ProjectSettings, ReadyCheck, WatchMethod,
 };
 use site::Site;
 
@@ -97,6 +98,11 @@ fn systemd_sockets_are_used_when_nothing_is_written() {
     for (site, bind) in [
         (passed.clone(), Bind::Systemd),
         (passed.clone().env("LISTEN_PID", "41"), Bind::parse("127.0.0.1:8000").unwrap()),
+        (
+            passed.clone().env("LISTEN_FDNAMES", "bandstand-|80:bandstand-|443"),
+            Bind::parse("127.0.0.1:8000").unwrap(),
+        ),
+        (passed.clone().env("LISTEN_FDNAMES", "bandstand-|80:web"), Bind::Systemd),
         (passed.clone().env("LISTEN_FDS", "0"), Bind::parse("127.0.0.1:8000").unwrap()),
         (passed.clone().file("bandstand.toml", "bind = ':80'"), Bind::parse(":80").unwrap()),
     ] {
@@ -220,6 +226,61 @@ fn threads_max_follows_threads_unless_written() {
     ] {
         let loaded = Site::new("threads-max").file("bandstand.toml", written).load();
         assert_eq!(loaded.ok().map(|loaded| loaded.settings.threads_max.get()), wanted, "{written}");
+    }
+}
+
+#[test]
+fn workers_stay_between_their_bounds_unless_written() {
+    let bounds = |least, most| format!("workers_min = {least}\nworkers_max = {most}\n");
+    for (written, wanted) in [
+        (bounds(1, 8), Some(3)),
+        (bounds(4, 8), Some(4)),
+        (bounds(1, 2), Some(2)),
+        (bounds(2, 2) + "workers = 2", Some(2)),
+        (bounds(2, 4) + "workers = 5", None),
+        (bounds(4, 2), None),
+        ("workers_min = 2".to_owned(), None),
+        ("workers_max = 2".to_owned(), None),
+        ("workers_min = 0\nworkers_max = 'off'".to_owned(), Some(3)),
+    ] {
+        let loaded = Site::new("workers-range").file("bandstand.toml", &written).load();
+        assert_eq!(loaded.ok().map(|loaded| loaded.settings.workers.get()), wanted, "{written}");
+    }
+}
+
+#[test]
+fn recycling_and_the_rest_of_a_generation() {
+    let written = "max_requests = 1000\nmax_requests_jitter = 50\nmax_age = '1d'\nmax_idle = '10m'\nmax_memory = '512MiB'\n\
+         memory_measure = 'pss'\nready_check = ['/health/', 'databases']\nhooks = 'shop.hooks'\ncontrol = 'run/x.sock'\n\
+         watch = ['../lib']\nwatch_method = 'poll'\nbrowser_reload = 'off'\nworkers_memory = '2GiB'\n";
+    let site = Site::new("recycling").file("bandstand.toml", written);
+    let s = site.load().unwrap().settings;
+    assert_eq!((s.max_requests.map(|count| count.get()), s.max_requests_jitter), (Some(1000), 50));
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
+    assert_eq!((seconds(s.max_age), seconds(s.max_idle)), (Some(86_400), Some(600)));
+    assert_eq!((s.max_memory, s.workers_memory), (Some(512 << 20), Some(2 << 30)));
+    assert_eq!((s.memory_measure, s.watch_method), (MemoryMeasure::Pss, WatchMethod::Poll));
+    assert_eq!((s.ready_check.paths, s.ready_check.databases), (vec!["/health/".to_owned()], true));
+    assert_eq!((s.hooks.as_deref(), s.control), (Some("shop.hooks"), Some(site.root().join("run/x.sock"))));
+    assert!(!s.browser_reload && s.preload && s.watch.len() == 1);
+    let off = Site::new("recycling-off").load().unwrap().settings;
+    assert_eq!((off.max_requests, off.max_requests_jitter, off.max_age), (None, 0, None));
+    assert_eq!((off.max_idle, off.max_memory, off.workers_memory), (None, None, None));
+    assert_eq!((off.hooks, off.control, off.ready_check), (None, None, ReadyCheck::default()));
+}
+
+#[test]
+fn settings_that_do_nothing_are_noted() {
+    for (written, note) in [
+        ("max_requests_jitter = 5", Some("max_requests_jitter does nothing without max_requests")),
+        ("max_requests_jitter = 5\nmax_requests = 9", None),
+        ("preload = false\nhooks = 'x'", Some("with preload off there is no template")),
+        ("preload = false", None),
+        ("hooks = 'x'", None),
+    ] {
+        let loaded = Site::new("noted").file("bandstand.toml", written).load().unwrap();
+        assert_eq!(loaded.notes.len(), usize::from(note.is_some()), "{written}: {:?}", loaded.notes);
+        assert!(note.is_none_or(|note| loaded.notes[0].starts_with(note)), "{:?}", loaded.notes);
     }
 }
 

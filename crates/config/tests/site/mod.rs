@@ -4,7 +4,8 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use bandstand_config::{Errors, Loaded, Sources, load};
+use bandstand_config::gunicorn::Configuration;
+use bandstand_config::{Errors, Loaded, Sources, load, load_with};
 
 /// A fresh folder, and what is around it. A clone shares the folder, and writes its files anew at each load.
 #[derive(Clone)]
@@ -66,6 +67,12 @@ impl Site {
     pub(crate) fn load(&self) -> Result<Loaded, Errors> {
         self.write();
         load(self.sources.clone())
+    }
+
+    /// With what the Python file of `--config` says.
+    pub(crate) fn load_with(&self, said: &Configuration) -> Result<Loaded, Errors> {
+        self.write();
+        load_with(self.sources.clone(), Some(said))
     }
 
     /// Makes the folder hold exactly the files of this site.
