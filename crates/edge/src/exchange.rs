@@ -16,6 +16,7 @@ use bandstand_semantics::{Fields, Version};
 use bytes::Bytes;
 
 use crate::assets::Part;
+use crate::dev::note::Note;
 use crate::dispatch::Ticket;
 use crate::dispatch::reply::Trace;
 use crate::observe::request_id::RequestId;
@@ -129,6 +130,8 @@ pub(crate) struct Exchange {
     pub(crate) submitted: Option<Instant>,
     /// Who worked on it, and how long; filled by `dispatch`.
     pub(crate) trace: Trace,
+    /// What the worker noted on its answer; in `dev` only.
+    pub(crate) note: Option<Box<Note>>,
 }
 
 /// A request body, received.
@@ -200,6 +203,7 @@ impl Exchange {
             bytes_in: 0,
             submitted: None,
             trace: Trace::default(),
+            note: None,
         }
     }
 

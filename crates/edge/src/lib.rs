@@ -6,15 +6,18 @@
 mod assets;
 mod body;
 mod connection;
+pub mod control;
+mod dev;
 mod dispatch;
 mod exchange;
 mod filters;
+mod handed_down;
 mod listener;
 mod observe;
 mod pipeline;
 mod refusal;
-mod run;
+mod server;
 mod shared;
 mod stages;
 
-pub use run::{Run, ServeError, serve, worker_environment};
+pub use server::{Again, Mode, Run, ServeError, serve, worker_environment};

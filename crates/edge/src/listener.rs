@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use bandstand_config::Bind;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::connection::Stream;
 use crate::connection::h1::Connection;
-use crate::connection::{Stream, registry};
+use crate::connection::registry::{self, Door};
 use crate::exchange::{AddressText, Ends};
-use crate::shared::{Phase, Shared};
+use crate::handed_down::HandedDown;
+use crate::shared::Shared;
 
 /// Connections the kernel holds for us while we are busy; it takes less if `net.core.somaxconn` says so.
 const BACKLOG: i32 = 4096;
-/// First descriptor that systemd passes (`sd_listen_fds(3)`).
-const SYSTEMD_FIRST: i32 = 3;
 
 /// A bound socket.
 pub(crate) enum Listener {
@@ -60,34 +60,37 @@ impl fmt::Display for BindError {
     }
 }
 
-/// Opens every listener; a name may stand for several addresses.
+/// Opens the listeners of one address: a name may stand for several. What was handed down for it is taken over.
 ///
 /// # Errors
-/// The first address that cannot be bound.
-pub(crate) fn bind_all(binds: &[Bind]) -> Result<Vec<Listener>, BindError> {
-    let mut listeners = Vec::new();
-    for bind in binds {
-        let failed = |cause| BindError { address: bind.to_string(), cause };
-        match bind {
-            Bind::Tcp { host, port } => listeners.extend(tcp(host, *port).map_err(failed)?),
-            Bind::Unix(path) => listeners.push(unix(path).map_err(failed)?),
-            Bind::Fd(number) => listeners.push(inherited(*number).map_err(failed)?),
-            Bind::Systemd => {
-                let count =
-                    std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<i32>().ok()).unwrap_or(0);
-                if count == 0 {
-                    return Err(failed(io::Error::new(
-                        io::ErrorKind::NotFound,
-                        "systemd has passed no socket (LISTEN_FDS)",
-                    )));
-                }
-                for number in SYSTEMD_FIRST..SYSTEMD_FIRST + count {
-                    listeners.push(inherited(number).map_err(failed)?);
-                }
+/// It cannot be bound.
+pub(crate) fn bind(bind: &Bind, handed_down: &mut HandedDown) -> Result<Vec<Listener>, BindError> {
+    let failed = |cause| BindError { address: bind.to_string(), cause };
+    let taken = handed_down.claim(&bind.to_string());
+    if !taken.is_empty() {
+        let adopted = taken.into_iter().map(|socket| match (adopt(socket)?, bind) {
+            (Listener::Unix(socket, _), Bind::Unix(path)) => Ok(Listener::Unix(socket, Some(path.clone()))),
+            (listener, _) => Ok(listener),
+        });
+        return adopted.collect::<io::Result<_>>().map_err(failed);
+    }
+    match bind {
+        Bind::Tcp { host, port } => tcp(host, *port).map_err(failed),
+        Bind::Unix(path) => Ok(vec![unix(path).map_err(failed)?]),
+        Bind::Fd(number) => {
+            let socket = bandstand_supervisor::inherited_socket(*number).map_err(failed)?;
+            Ok(vec![adopt(socket).map_err(failed)?])
+        }
+        Bind::Systemd => {
+            let units = handed_down.claim_units();
+            if units.is_empty() {
+                let none =
+                    io::Error::new(io::ErrorKind::NotFound, "systemd has passed no socket (LISTEN_FDS)");
+                return Err(failed(none));
             }
+            units.into_iter().map(adopt).collect::<io::Result<_>>().map_err(failed)
         }
     }
-    Ok(listeners)
 }
 
 fn tcp(host: &str, port: u16) -> io::Result<Vec<Listener>> {
@@ -156,8 +159,9 @@ fn unix(path: &Path) -> io::Result<Listener> {
     Ok(Listener::Unix(OwnedFd::from(socket).into(), Some(path.to_owned())))
 }
 
-fn inherited(number: i32) -> io::Result<Listener> {
-    let socket = Socket::from(bandstand_supervisor::inherited_socket(number)?);
+/// A socket that somebody else has bound.
+fn adopt(socket: OwnedFd) -> io::Result<Listener> {
+    let socket = Socket::from(socket);
     socket.set_nonblocking(true)?;
     let listens = rustix::net::sockopt::socket_acceptconn(&socket)?;
     if !listens {
@@ -191,77 +195,85 @@ impl Listener {
         }
     }
 
-    /// Accepts until the server drains.
-    pub(crate) async fn accept(self, shared: Arc<Shared>) -> io::Result<()> {
-        let mut phase = shared.phase.subscribe();
-        let stopped = phase.wait_for(|phase| *phase == Phase::Draining);
+    /// Another descriptor of the same socket, for the program that takes over.
+    ///
+    /// # Errors
+    /// None is left.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
         match self {
-            Self::Tcp(socket) => {
-                let socket = TcpListener::from_std(socket)?;
-                tokio::select! {
-                    _ = stopped => {}
-                    () = accept_tcp(&socket, &shared) => {}
-                }
-            }
-            Self::Unix(socket, path) => {
-                let socket = UnixListener::from_std(socket)?;
-                tokio::select! {
-                    _ = stopped => {}
-                    () = accept_unix(&socket, &shared) => {}
-                }
-                if let Some(path) = path {
-                    // Gone already, or not ours any more: either is fine.
-                    let _ = std::fs::remove_file(path);
-                }
-            }
+            Self::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
+            Self::Unix(socket, _) => socket.as_fd().try_clone_to_owned(),
+        }
+    }
+
+    /// The file of a Unix socket that was made here.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(_, path) => path.as_deref(),
+        }
+    }
+
+    /// Accepts for ever. Dropped, it accepts no more, and connections that are open stay.
+    ///
+    /// # Errors
+    /// The runtime cannot watch the socket.
+    pub(crate) async fn accept(self, shared: Arc<Shared>, door: Arc<Door>) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => accept_tcp(&TcpListener::from_std(socket)?, &shared, &door).await,
+            Self::Unix(socket, _) => accept_unix(&UnixListener::from_std(socket)?, &shared, &door).await,
         }
         Ok(())
     }
 }
 
-async fn accept_tcp(socket: &TcpListener, shared: &Arc<Shared>) {
+async fn accept_tcp(socket: &TcpListener, shared: &Arc<Shared>, door: &Arc<Door>) {
     loop {
         match socket.accept().await {
-            Ok((stream, peer)) => open_tcp(shared, stream, peer),
+            Ok((stream, peer)) => open_tcp(shared, door, stream, peer),
             Err(error) => cannot_accept(shared, &error).await,
         }
     }
 }
 
-async fn accept_unix(socket: &UnixListener, shared: &Arc<Shared>) {
+async fn accept_unix(socket: &UnixListener, shared: &Arc<Shared>, door: &Arc<Door>) {
     loop {
         match socket.accept().await {
-            Ok((stream, _)) => open_unix(shared, stream),
+            Ok((stream, _)) => open_unix(shared, door, stream),
             Err(error) => cannot_accept(shared, &error).await,
         }
     }
 }
 
-fn open_tcp(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+fn open_tcp(shared: &Arc<Shared>, door: &Arc<Door>, stream: TcpStream, peer: SocketAddr) {
     let local = stream.local_addr().ok();
     // Proxies stand for many clients, and loopback is ourselves.
-    let exempt = peer.ip().to_canonical().is_loopback() || shared.trusted.trusts(Some(peer.ip()));
+    let exempt =
+        peer.ip().to_canonical().is_loopback() || shared.current.load().trusted.trusts(Some(peer.ip()));
     let counted = (!exempt).then(|| registry::counted_address(peer.ip()));
     open(
         shared,
+        door,
         Stream::Tcp(stream),
         Ends { peer: Some(peer), local, peer_text: AddressText::new(Some(peer.ip())) },
         counted,
     );
 }
 
-fn open_unix(shared: &Arc<Shared>, stream: UnixStream) {
+fn open_unix(shared: &Arc<Shared>, door: &Arc<Door>, stream: UnixStream) {
     open(
         shared,
+        door,
         Stream::Unix(stream),
         Ends { peer: None, local: None, peer_text: AddressText::new(None) },
         None,
     );
 }
 
-fn open(shared: &Arc<Shared>, stream: Stream, ends: Ends, counted: Option<IpAddr>) {
+fn open(shared: &Arc<Shared>, door: &Arc<Door>, stream: Stream, ends: Ends, counted: Option<IpAddr>) {
     match registry::enter(shared, counted) {
         Ok(place) => {
+            let place = place.through(door.clone());
             tokio::spawn(Connection::new(shared.clone(), stream, ends, place).run());
         }
         Err(full) => tracing::debug!(?full, "a connection was closed: too many are open"),

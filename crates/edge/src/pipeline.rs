@@ -3,10 +3,10 @@
 
 use crate::connection::Incoming;
 use crate::exchange::{Answer, Exchange};
-use crate::filters;
 use crate::refusal::Refusal;
-use crate::shared::Shared;
+use crate::shared::{Shared, State};
 use crate::stages;
+use crate::{dev, filters};
 
 /// What a stage says.
 pub(crate) enum Step {
@@ -19,22 +19,29 @@ pub(crate) enum Step {
 }
 
 /// From a request to its answer.
-pub(crate) async fn run(shared: &Shared, exchange: &mut Exchange, incoming: &mut Incoming<'_>) -> Answer {
-    let mut answer = match decide(shared, exchange, incoming).await {
+pub(crate) async fn run(
+    shared: &Shared,
+    state: &State,
+    exchange: &mut Exchange,
+    incoming: &mut Incoming<'_>,
+) -> Answer {
+    let mut answer = match decide(shared, state, exchange, incoming).await {
         Ok(answer) => answer,
         Err(refusal) => refusal.answer(exchange),
     };
     exchange.bytes_in = incoming.received();
     // What a client has sent before it was refused its WebSocket may be frames; nobody must read them as a request.
     answer.close |= exchange.websocket.is_some() && incoming.is_followed();
+    exchange.note = dev::take_note(shared, &mut answer);
     filters::hop::apply(&mut answer);
-    filters::headers::apply(shared, exchange, &mut answer);
+    filters::headers::apply(&mut answer);
     answer
 }
 
 /// One stage a line.
 async fn decide(
     shared: &Shared,
+    mut state: &State,
     exchange: &mut Exchange,
     incoming: &mut Incoming<'_>,
 ) -> Result<Answer, Refusal> {
@@ -53,17 +60,31 @@ async fn decide(
             }
         };
     }
-    stage!(stages::identify::run(shared, exchange));
-    stage!(stages::route::run(shared, exchange));
-    stage!(stages::admit::run(shared, exchange).await);
-    stage!(stages::upgrade::run(shared, exchange));
+    stage!(stages::identify::run(shared, state, exchange));
+    stage!(stages::route::run(shared, state, exchange));
+    stage!(dev::pages::own(shared, exchange).await);
+    stage!(dev::wait(shared, exchange, state.settings.queue_timeout).await);
+    // What was waited for may have brought another state.
+    let newest;
+    if shared.dev.is_some() {
+        newest = shared.state();
+        state = &newest;
+    }
+    // While the app boots for the first time nothing is known of it: what follows needs the state that it brings.
+    let booted;
+    if state.project.is_none() {
+        booted = stages::admit::wait(shared, state).await?;
+        state = &booted;
+    }
+    stage!(stages::admit::run(state, exchange));
+    stage!(stages::upgrade::run(state, exchange));
     // A WebSocket is no file, and its handshake has no body.
     if exchange.websocket.is_none() {
-        stage!(stages::assets::run(shared, exchange).await);
-        stage!(stages::receive::run(shared, exchange, incoming).await);
+        stage!(stages::assets::run(state, exchange));
+        stage!(stages::receive::run(state, exchange, incoming).await);
     }
-    let ticket = stages::queue::run(shared, exchange)?;
-    stages::dispatch::run(shared, ticket, exchange, incoming).await
+    let ticket = stages::queue::run(shared, state, exchange)?;
+    stages::dispatch::run(shared, state, ticket, exchange, incoming).await
 }
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ refusals! {
     BadAnswer = 502 "bad_answer" "http_protocol_error" keep None, "The application gave an answer that cannot be sent.";
     Overloaded = 503 "queue_full" "connection_limit_reached" keep Some(1), "The site is overloaded. Please try again shortly.";
     QueueTimeout = 503 "queue_timeout" "connection_timeout" keep Some(2), "The site is overloaded. Please try again shortly.";
+    AppDown = 503 "app_down" "destination_unavailable" keep Some(5), "The application does not start. Please try again shortly.";
     Stopping = 503 "stopping" "destination_unavailable" close Some(5), "The site is restarting. Please try again shortly.";
     FilesExhausted = 503 "files_exhausted" "proxy_internal_error" keep Some(2), "The site is overloaded. Please try again shortly.";
     AppTimeout = 504 "app_timeout" "http_response_timeout" keep None, "The application did not answer in time.";

@@ -1,19 +1,26 @@
 //! What every connection of the edge shares.
 //!
-//! Owns no behaviour: settings as the hot path wants them, the pool, the files, the logs, and the state of the server.
+//! Owns no behaviour: the state of settings and project as the hot path wants it, the pool, and the phase of the server.
+//! Invariant: a request sees one `State` from its beginning to its end, whatever is reloaded meanwhile; only what began
+//! before the first hello takes the one that the hello brings.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use bandstand_config::{ProjectSettings, Settings};
 use bandstand_semantics::forwarded::TrustedProxies;
 use tokio::sync::watch;
 
 use crate::assets::Manifest;
 use crate::connection::registry::Registry;
+use crate::dev::Dev;
 use crate::dispatch::Pool;
+use crate::observe::counters::Counters;
 use crate::observe::record::AccessLog;
+use crate::server::outage::Outage;
+use crate::server::view::FleetView;
 
 /// State of the server as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +33,7 @@ pub(crate) enum Phase {
     Draining,
 }
 
-/// What is known once the first worker has said hello.
+/// What is known once the first worker of a generation has said hello.
 pub(crate) struct Project {
     pub(crate) said: ProjectSettings,
     pub(crate) assets: Manifest,
@@ -34,25 +41,55 @@ pub(crate) struct Project {
     pub(crate) hosts: Option<Vec<String>>,
 }
 
-/// Shared by all connections.
-pub(crate) struct Shared {
+/// Settings and project of the generation that serves: swapped whole, never changed.
+pub(crate) struct State {
     pub(crate) settings: Settings,
     pub(crate) trusted: TrustedProxies,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) project: OnceLock<Project>,
-    pub(crate) phase: watch::Sender<Phase>,
-    pub(crate) access_log: Option<AccessLog>,
-    pub(crate) connections: Registry,
-    pub(crate) clock: DateClock,
-    /// Fields that a client may not send and that were dropped.
-    pub(crate) dropped_fields: AtomicU64,
+    /// `None` until the first hello.
+    pub(crate) project: Option<Project>,
+    pub(crate) access_log: Option<Arc<AccessLog>>,
+    /// From 1.
+    pub(crate) generation: u32,
 }
 
-impl Shared {
+impl State {
     /// How long, once the server stops, it waits for what knows no end by itself: `graceful_timeout` is for the rest.
     pub(crate) fn patience_at_stop(&self) -> Duration {
         const MOST: Duration = Duration::from_secs(5);
         self.settings.graceful_timeout.min(MOST)
+    }
+}
+
+/// Shared by all connections.
+pub(crate) struct Shared {
+    pub(crate) current: ArcSwap<State>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) connections: Registry,
+    pub(crate) clock: DateClock,
+    /// Fields that a client may not send and that were dropped.
+    pub(crate) dropped_fields: AtomicU64,
+    /// When the server started.
+    pub(crate) started: Instant,
+    /// What all exchanges have been since the start.
+    pub(crate) counters: Counters,
+    /// What `status` and pages of errors tell of processes.
+    pub(crate) fleet: Mutex<FleetView>,
+    /// The application does not start, for the moment.
+    pub(crate) outage: Outage,
+    /// What `bandstand dev` has beside: the gate that requests wait at while newer code is on its way.
+    pub(crate) dev: Option<Arc<Dev>>,
+}
+
+impl Shared {
+    /// Settings and project as they are now.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.current.load_full()
+    }
+
+    /// The fleet, to look at; held for moments only.
+    pub(crate) fn fleet(&self) -> MutexGuard<'_, FleetView> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether connections are to close once they are at rest.
@@ -60,21 +97,16 @@ impl Shared {
         *self.phase.borrow() == Phase::Draining
     }
 
-    /// What the first hello told; waits for it, as everything but the health page does.
-    pub(crate) async fn project(&self) -> &Project {
-        loop {
-            if let Some(project) = self.project.get() {
-                return project;
-            }
-            let mut phase = self.phase.subscribe();
-            if phase.wait_for(|phase| *phase != Phase::Booting).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            if self.project.get().is_none() {
-                // Stopped before the first hello: there is nothing to wait for.
-                std::future::pending::<()>().await;
-            }
+    /// The state that the first hello brings; waits for it, as everything but the health page does.
+    pub(crate) async fn booted(&self) -> Arc<State> {
+        let mut phase = self.phase.subscribe();
+        let _ = phase.wait_for(|phase| *phase != Phase::Booting).await;
+        let state = self.state();
+        if state.project.is_none() {
+            // Stopped before the first hello: there is nothing to wait for.
+            std::future::pending::<()>().await;
         }
+        state
     }
 }
 

@@ -14,7 +14,7 @@
 mod body;
 mod send;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 mod watch;
 
 use std::io::IoSlice;
@@ -33,7 +33,7 @@ use crate::observe::record::Record;
 use crate::observe::request_id::RequestId;
 use crate::pipeline;
 use crate::refusal::Refusal;
-use crate::shared::Shared;
+use crate::shared::{Shared, State};
 
 pub(crate) use body::{BodyError, Incoming};
 
@@ -51,6 +51,8 @@ const LAST_CALL: Duration = Duration::from_secs(2);
 /// A client's connection.
 pub(crate) struct Connection {
     pub(super) shared: Arc<Shared>,
+    /// As it was when the last request began.
+    pub(super) state: Arc<State>,
     pub(super) stream: Stream,
     ends: Ends,
     pub(super) place: Place,
@@ -95,7 +97,9 @@ enum Headed {
 impl Connection {
     /// A connection that was just accepted.
     pub(crate) fn new(shared: Arc<Shared>, stream: Stream, ends: Ends, place: Place) -> Self {
-        Self { shared, stream, ends, place, timer: Timer::default(), buffer: Vec::new(), at: 0, ended: false }
+        let state = shared.state();
+        let (timer, buffer) = (Timer::default(), Vec::new());
+        Self { shared, state, stream, ends, place, timer, buffer, at: 0, ended: false }
     }
 
     /// Serves it until it closes.
@@ -106,13 +110,23 @@ impl Connection {
                 Rest::Request => self.place.busy(),
                 Rest::Closed => return,
             }
+            let state = self.take_state();
             // Boxed: the state of a request is kilobytes, and most connections rest.
-            match Box::pin(self.serve(&shared)).await {
+            match Box::pin(self.serve(&shared, &state)).await {
                 Served::Open => {}
                 Served::Closed => return,
                 Served::Upgraded(upgraded) => return Box::pin(websocket::run(&mut self, *upgraded)).await,
             }
         }
+    }
+
+    /// The state for the next request: that of the last one, but for a reload in between.
+    fn take_state(&mut self) -> Arc<State> {
+        let current = self.shared.current.load();
+        if !Arc::ptr_eq(&current, &self.state) {
+            self.state = Arc::clone(&current);
+        }
+        self.state.clone()
     }
 
     /// Waits for the first byte of a request.
@@ -127,7 +141,7 @@ impl Connection {
         }
         let since = Instant::now();
         self.place.rests(since);
-        let idle = since + self.shared.settings.idle_timeout;
+        let idle = since + self.state.settings.idle_timeout;
         let last_call = since + LAST_CALL;
         let Self { shared, stream, place, timer, buffer, .. } = self;
         let read = std::future::poll_fn(|context| {
@@ -138,7 +152,8 @@ impl Connection {
             if place.handle.poll_closed(context) {
                 return Poll::Ready(None);
             }
-            let deadline = if shared.is_draining() { idle.min(last_call) } else { idle };
+            let leaving = shared.is_draining() || place.is_leaving();
+            let deadline = if leaving { idle.min(last_call) } else { idle };
             timer.poll(context, deadline).map(|()| None)
         });
         match read.await {
@@ -148,7 +163,7 @@ impl Connection {
     }
 
     /// One request and its answer.
-    async fn serve<'s>(&mut self, shared: &'s Shared) -> Served<'s> {
+    async fn serve<'s>(&mut self, shared: &'s Shared, state: &'s State) -> Served<'s> {
         let started = Instant::now();
         let mut exchange = match self.read_head(started).await {
             Headed::Request(exchange) => exchange,
@@ -159,9 +174,9 @@ impl Connection {
             Headed::Closed => return Served::Closed,
         };
         let mut incoming = Incoming::new(self, &exchange);
-        let mut answer = pipeline::run(shared, &mut exchange, &mut incoming).await;
+        let mut answer = pipeline::run(shared, state, &mut exchange, &mut incoming).await;
         let unread = incoming.leftover();
-        let mut record = Record::of(&exchange, shared.access_log.as_ref());
+        let mut record = Record::of(&exchange, state.access_log.as_deref()).counted(&shared.counters);
         let body = std::mem::replace(&mut answer.body, AnswerBody::Empty);
         if let AnswerBody::Upgrade(ticket) = body {
             return match self.answer(&exchange, answer, unread, &mut record).await {
@@ -185,10 +200,10 @@ impl Connection {
     /// Reads until a head is whole.
     async fn read_head(&mut self, started: Instant) -> Headed {
         let limits = HeadLimits {
-            bytes: self.shared.settings.max_header_bytes,
-            fields: self.shared.settings.max_headers,
+            bytes: self.state.settings.max_header_bytes,
+            fields: self.state.settings.max_headers,
         };
-        let deadline = started + self.shared.settings.header_timeout;
+        let deadline = started + self.state.settings.header_timeout;
         let mut looked_to: usize = 0;
         loop {
             let bytes = &self.buffer[self.at..];
@@ -243,7 +258,7 @@ impl Connection {
 
     /// Writes everything, as long as the client takes some within `send_timeout`.
     async fn write_all(&mut self, pieces: &[&[u8]]) -> Result<(), Broken> {
-        let limit = self.shared.settings.send_timeout;
+        let limit = self.state.settings.send_timeout;
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         let mut written = 0;
         let mut deadline = None;
@@ -270,11 +285,12 @@ impl Connection {
 
     /// Answers bytes that never became a request, and closes.
     async fn refuse(&mut self, refusal: Refusal, started: Instant) {
-        let shared = self.shared.clone();
+        let (shared, state) = (self.shared.clone(), self.state.clone());
         let request_id = RequestId::new();
         let answer = refusal.bare_answer(request_id.as_str());
         let peer = self.ends.peer.map(|peer| peer.ip().to_canonical());
-        let mut record = Record::of_refused(peer, shared.access_log.as_ref(), started);
+        let log = state.access_log.as_deref();
+        let mut record = Record::of_refused(peer, log, started).counted(&shared.counters);
         let asked = Asked {
             version: bandstand_semantics::Version::Http11,
             head: false,
@@ -299,7 +315,8 @@ impl Connection {
             && !answer.close
             && unread != body::Leftover::Unknown
             && !self.ended
-            && !self.shared.is_draining();
+            && !self.shared.is_draining()
+            && !self.place.is_leaving();
         let asked = Asked {
             version: exchange.version,
             head: exchange.is_head(),

@@ -21,16 +21,28 @@ pub(crate) struct Handle {
     waker: Mutex<Option<Waker>>,
 }
 
+/// The address that a connection came in by, as far as its connections are concerned.
+#[derive(Debug, Default)]
+pub(crate) struct Door {
+    closed: AtomicBool,
+}
+
+impl Door {
+    /// Its connections close as they come to rest, as all do when the server stops. Those at rest have to be woken.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
 /// All connections.
 pub(crate) struct Registry {
     started: Instant,
     inner: Mutex<Inner>,
-    most: usize,
-    most_each: Option<usize>,
 }
 
-#[derive(Default)]
 struct Inner {
+    most: usize,
+    most_each: Option<usize>,
     next: u64,
     open: HashMap<u64, Arc<Handle>>,
     each: HashMap<IpAddr, usize>,
@@ -42,6 +54,7 @@ pub(crate) struct Place {
     registry: Arc<crate::shared::Shared>,
     number: u64,
     address: Option<IpAddr>,
+    door: Option<Arc<Door>>,
 }
 
 /// Why a connection may not be opened.
@@ -55,7 +68,14 @@ pub(crate) enum Full {
 
 impl Registry {
     pub(crate) fn new(most: usize, most_each: Option<usize>) -> Self {
-        Self { started: Instant::now(), inner: Mutex::default(), most, most_each }
+        let inner = Inner { most, most_each, next: 0, open: HashMap::new(), each: HashMap::new() };
+        Self { started: Instant::now(), inner: Mutex::new(inner) }
+    }
+
+    /// Other limits, for those who come from now on.
+    pub(crate) fn set_limits(&self, most: usize, most_each: Option<usize>) {
+        let mut inner = self.lock();
+        (inner.most, inner.most_each) = (most, most_each);
     }
 
     /// Number of open connections.
@@ -86,12 +106,12 @@ impl Registry {
 pub(crate) fn enter(shared: &Arc<crate::shared::Shared>, address: Option<IpAddr>) -> Result<Place, Full> {
     let registry = &shared.connections;
     let mut inner = registry.lock();
-    if let (Some(address), Some(most)) = (address, registry.most_each)
+    if let (Some(address), Some(most)) = (address, inner.most_each)
         && inner.each.get(&address).copied().unwrap_or(0) >= most
     {
         return Err(Full::Address);
     }
-    if inner.open.len() >= registry.most {
+    if inner.open.len() >= inner.most {
         // The one that has rested longest makes room. It leaves a moment later; until then it is not asked again, so each
         // newcomer costs one of those at rest, however many come at once.
         let staying = inner.open.values().filter(|handle| !handle.close.load(Ordering::Relaxed));
@@ -112,7 +132,7 @@ pub(crate) fn enter(shared: &Arc<crate::shared::Shared>, address: Option<IpAddr>
         waker: Mutex::new(None),
     });
     inner.open.insert(number, handle.clone());
-    Ok(Place { handle, registry: shared.clone(), number, address })
+    Ok(Place { handle, registry: shared.clone(), number, address, door: None })
 }
 
 /// One IPv6 client has a /64 of addresses; they count as one.
@@ -127,6 +147,17 @@ pub(crate) fn counted_address(address: IpAddr) -> IpAddr {
 }
 
 impl Place {
+    /// The same, of a connection that came in by this door.
+    pub(crate) fn through(mut self, door: Arc<Door>) -> Self {
+        self.door = Some(door);
+        self
+    }
+
+    /// Whether the connection is to close once it is at rest, since its address is no longer served.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.door.as_ref().is_some_and(|door| door.closed.load(Ordering::Acquire))
+    }
+
     /// The connection works on a request.
     pub(crate) fn busy(&self) {
         self.handle.rests_since.store(BUSY, Ordering::Relaxed);

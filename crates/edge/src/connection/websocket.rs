@@ -107,7 +107,7 @@ struct Gone;
 impl<'c, 's> Socket<'c, 's> {
     fn new(connection: &'c mut Connection, upgraded: Upgraded<'s>) -> Self {
         let Upgraded { ticket, deflate, record } = upgraded;
-        let limits = Limits { message: connection.shared.settings.websocket_max_size, piece: PIECE_MAX };
+        let limits = Limits { message: connection.state.settings.websocket_max_size, piece: PIECE_MAX };
         Self {
             connection,
             record,
@@ -189,7 +189,7 @@ impl<'c, 's> Socket<'c, 's> {
         if self.out.is_empty() {
             return Ok(false);
         }
-        let within = self.connection.shared.settings.send_timeout;
+        let within = self.connection.state.settings.send_timeout;
         match self.out.poll_write(&mut self.connection.stream, context) {
             Poll::Ready(Ok(written @ 1..)) => {
                 self.record.bytes_out += written as u64;
@@ -319,7 +319,7 @@ impl<'c, 's> Socket<'c, 's> {
     /// We close: what has been said before is still written.
     fn close(&mut self, code: Option<u16>, reason: &str, now: Instant) {
         self.out.close(code, reason);
-        let deadline = now + self.connection.shared.settings.websocket_timeout;
+        let deadline = now + self.connection.state.settings.websocket_timeout;
         if let Phase::Open(ticket) = std::mem::replace(&mut self.phase, Phase::Closing(deadline)) {
             self.record.trace = ticket.reply().trace();
         }
@@ -335,7 +335,7 @@ impl<'c, 's> Socket<'c, 's> {
         if let Phase::Closing(deadline) | Phase::Ending(deadline) = &mut self.phase
             && self.connection.shared.is_draining()
         {
-            *deadline = (*deadline).min(now + self.connection.shared.patience_at_stop());
+            *deadline = (*deadline).min(now + self.connection.state.patience_at_stop());
         }
     }
 
@@ -349,7 +349,7 @@ impl<'c, 's> Socket<'c, 's> {
     }
 
     fn ending(&self, now: Instant) -> Phase {
-        Phase::Ending(now + self.connection.shared.settings.websocket_timeout)
+        Phase::Ending(now + self.connection.state.settings.websocket_timeout)
     }
 
     /// Whether the server stops. Registers for being told.
@@ -362,7 +362,7 @@ impl<'c, 's> Socket<'c, 's> {
         let phase = match self.phase {
             Phase::Closing(deadline) | Phase::Ending(deadline) => Some(deadline),
             Phase::Open(_) if !self.listens() => None,
-            Phase::Open(_) => self.silence.deadline(self.connection.shared.settings.websocket_ping),
+            Phase::Open(_) => self.silence.deadline(self.connection.state.settings.websocket_ping),
         };
         [phase, self.out.deadline()].into_iter().flatten().min()
     }
@@ -383,7 +383,7 @@ impl<'c, 's> Socket<'c, 's> {
             self.silence.broken(now); // what is on its way has a time limit of its own
             return None;
         }
-        let settings = &self.connection.shared.settings;
+        let settings = &self.connection.state.settings;
         match self.silence.look(now, settings.websocket_ping, settings.websocket_timeout) {
             Due::Nothing => {}
             Due::Ping(payload) => self.out.ping(&payload),

@@ -13,7 +13,7 @@ use bandstand_wire::head::decode_trailers;
 
 use crate::exchange::{Answer, AnswerBody};
 use crate::refusal::phrase;
-use crate::shared::Shared;
+use crate::shared::DateClock;
 
 /// How the end of a body is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,8 @@ pub(crate) fn framing(answer: &Answer, asked: &Asked<'_>) -> Framing {
 
 /// Appends the head.
 pub(crate) fn head(
-    shared: &Shared,
+    clock: &DateClock,
+    server_header: bool,
     answer: &Answer,
     asked: &Asked<'_>,
     framing: Framing,
@@ -81,10 +82,10 @@ pub(crate) fn head(
     }
     if !date {
         out.extend_from_slice(b"Date: ");
-        shared.clock.append(Instant::now(), out);
+        clock.append(Instant::now(), out);
         out.extend_from_slice(b"\r\n");
     }
-    if !server && shared.settings.server_header {
+    if !server && server_header {
         out.extend_from_slice(b"Server: bandstand\r\n");
     }
     if !asked.request_id.is_empty() {

@@ -1,9 +1,9 @@
-//! The bytes of one worker's two sockets: its channel, both ways, and its loop's lane, from the edge only.
+//! The bytes of a worker's sockets: its channel, both ways, and its loop's lane, from the edge only.
 //!
 //! Owns the reading and writing tasks; what the frames mean is `frames`'. One read takes in all answers
 //! that are there, one write sends all requests queued since the last: at saturation a request costs a fraction of a
 //! system call on each side. Descriptors come with `SCM_RIGHTS`; at most `DESCRIPTORS` are held, more end the channel.
-//! A worker is lost when its channel ends, whatever becomes of its lane.
+//! A worker is lost when its channel ends, whatever becomes of its lane; its guard line is `guard::line`'s.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -22,9 +22,9 @@ use rustix::net::{
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
 
-use super::link::{Outbox, Writers};
+use super::guard::run_guard;
+use super::outlet::{Line, Outbox, Writers};
 use super::pool::Pool;
-use super::queue::Lane;
 
 /// Descriptors that may come before the frames they belong to.
 const DESCRIPTORS: usize = 512;
@@ -44,6 +44,8 @@ pub(crate) enum Notice {
 pub(crate) struct Sockets {
     pub(crate) channel: UnixStream,
     pub(crate) lane: UnixStream,
+    /// Without one, a request that is over its time is not interrupted, and its worker replaced at once.
+    pub(crate) guard: Option<UnixStream>,
 }
 
 /// Runs the sockets of a worker until its channel's stream ends, then says so.
@@ -69,11 +71,12 @@ async fn carry_frames(
 ) -> io::Result<()> {
     let channel = bandstand_supervisor::watch_channel(sockets.channel)?;
     let lane = bandstand_supervisor::watch_channel(sockets.lane)?;
-    let write = |lane: Lane, socket| write_frames(pool, number, lane, socket, &writers[lane as usize]);
+    let write = |line: Line, socket| write_frames(pool, number, line, socket, &writers[line as usize]);
     tokio::select! {
         result = read_frames(pool, number, &channel, notices) => result,
-        result = write(Lane::Threads, &channel) => result,
-        result = write(Lane::Loop, &lane) => result,
+        result = write(Line::Channel, &channel) => result,
+        result = write(Line::Lane, &lane) => result,
+        result = run_guard(pool, number, sockets.guard, &writers[Line::Guard as usize]) => result,
     }
 }
 
@@ -189,7 +192,7 @@ async fn receive(
 async fn write_frames(
     pool: &Pool,
     number: u32,
-    lane: Lane,
+    line: Line,
     socket: &AsyncFd<UnixStream>,
     writer: &Notify,
 ) -> io::Result<()> {
@@ -198,10 +201,10 @@ async fn write_frames(
         writer.notified().await;
         outbox.bytes.clear();
         outbox.descriptors.clear();
-        let last = pool.take_outbox(number, lane, &mut outbox);
+        let last = pool.take_outbox(number, line, &mut outbox);
         if !send(socket, &mut outbox).await? {
             // It takes nothing more; the reading side sees the end of the stream and what came before it.
-            pool.retire(number);
+            pool.retire(number, None);
             return std::future::pending().await;
         }
         if last {
@@ -217,7 +220,7 @@ async fn write_frames(
 }
 
 /// Writes an outbox; each descriptor leaves with the first byte of its frame. False when the worker no longer reads.
-async fn send(socket: &AsyncFd<UnixStream>, outbox: &mut Outbox) -> io::Result<bool> {
+pub(super) async fn send(socket: &AsyncFd<UnixStream>, outbox: &mut Outbox) -> io::Result<bool> {
     let mut at = 0;
     while at < outbox.bytes.len() {
         let with = outbox.descriptors.front().filter(|(offset, _)| *offset == at).map(|(_, fd)| fd.clone());

@@ -16,6 +16,7 @@ use super::link::Link;
 use super::places::Held;
 use super::queue::Work;
 use super::reply::{Event, HeadFrame, Location};
+use super::title;
 
 /// Interim answers (103) that one request may have.
 const INTERIMS_MOST: u8 = 16;
@@ -38,7 +39,7 @@ pub(crate) fn on_frame(
     if header.kind == Kind::Idle {
         return Ok(()); // `refill` looks at the board
     }
-    let leaving = link.leaving;
+    let leaving = link.is_leaving();
     let Some(held) = link.places.named(header.place, header.id) else {
         return Err(WireError::OutOfSequence("about a request that the worker does not hold"));
     };
@@ -54,9 +55,9 @@ pub(crate) fn on_frame(
         if let Some(event) = event {
             wakers.extend(held.job.reply.push(event));
         }
-        if header.kind == Kind::Accept && leaving {
-            wakers.extend(held.job.reply.push(Event::Restart));
-        }
+    }
+    if leaving && matches!(header.kind, Kind::Accept | Kind::Response) && held.stays() {
+        link.say_farewell(header.place, header.id, wakers);
     }
     if header.kind == Kind::Moved && !link.moved(header.place, header.id) {
         return Err(WireError::OutOfSequence("moved, and no thread had it"));
@@ -81,9 +82,10 @@ impl Held {
     }
 
     fn enter(&mut self, answer: Answer) {
-        if answer != Answer::Waiting {
-            // Nobody else will be given it any more: an open WebSocket or stream does not keep its request.
-            self.job.payload = Vec::new();
+        if self.answer == Answer::Waiting && answer != Answer::Waiting {
+            // Nobody else will be given it any more: an open WebSocket or stream keeps no more than its name.
+            let open = answer != Answer::Done;
+            self.job.payload = if open { title::shorten(&self.job.payload) } else { Vec::new() };
             self.job.descriptor = None;
         }
         self.answer = answer;
@@ -148,7 +150,7 @@ fn read_head(
     descriptors: &mut VecDeque<OwnedFd>,
 ) -> Result<(Option<Event>, u32), WireError> {
     let flags = frame.header.flags;
-    let (head, _, body) = ResponseHead::decode(frame.payload)?;
+    let (head, fields, body) = ResponseHead::decode(frame.payload)?;
     let descriptor = if flags.has(Flags::DESCRIPTOR) {
         let came = descriptors.pop_front();
         Some(came.ok_or(WireError::Malformed("the descriptor did not come with its frame"))?)
@@ -156,9 +158,17 @@ fn read_head(
         None
     };
     let whole = flags.has(Flags::WHOLE) || descriptor.is_some();
+    held.is_events = !whole && fields.iter().any(|(name, value)| is_event_stream(name, value));
     held.take_in(if whole { 0 } else { body.len() })?;
     let frame = HeadFrame { payload: frame.payload.to_vec(), whole, descriptor };
     Ok((Some(Event::Head(frame)), head.service_us))
+}
+
+/// Whether this field says that the body is a stream of events (HTML, 9.2.5).
+fn is_event_stream(name: &[u8], value: &[u8]) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    name.eq_ignore_ascii_case(b"content-type")
+        && value.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
 }
 
 /// What a frame about a WebSocket says.

@@ -32,9 +32,11 @@ pub(crate) struct Held {
     pub(crate) unconsumed: usize,
     /// Interim answers so far.
     pub(crate) interims: u8,
+    /// Its answer is a stream of events, whose client comes again by itself (HTML, 9.2.3).
+    pub(crate) is_events: bool,
     /// Its connection has left, or was told that the time is over.
     pub(crate) abandoned: bool,
-    /// The loop was told to cancel it.
+    /// It was told to end: its time is over.
     pub(crate) expired: bool,
     /// A WebSocket whose app was told that it is over.
     pub(crate) closed: bool,
@@ -155,6 +157,11 @@ impl Places {
         Some((!board::recall(self.board.word(place), held.id), held))
     }
 
+    /// Nothing of it is left: it was answered, and the worker has finished with it.
+    pub(crate) fn is_over(&self, place: u16, id: u64) -> bool {
+        self.at(place).is_none_or(|held| held.id != id) && !board::is_running(self.board.word(place), id)
+    }
+
     /// Threads that are still in `close()` of what they have answered.
     pub(crate) fn closing(&mut self) -> usize {
         sweep(&self.board, &mut self.on_threads, &mut self.free);
@@ -171,6 +178,13 @@ impl Places {
     /// The client has left: a thread sees it at its next write.
     pub(crate) fn cancel(&self, place: u16, id: u64) {
         board::cancel(self.board.word(place), id);
+    }
+
+    /// What the books say, for tests that hold them against each other: places in the table, held, free, and answered
+    /// ones that the worker may not have finished with.
+    #[cfg(test)]
+    pub(crate) fn books(&self) -> (usize, usize, usize, usize) {
+        (self.slots.len(), self.held, self.free.len(), self.on_threads.len() + self.on_loop.len())
     }
 
     fn take(&mut self, place: u16) -> Option<Held> {

@@ -3,20 +3,19 @@
 //! Owns the order of service. Threads: an idle one first, never behind a busy worker while another is idle; ahead of a busy
 //! worker only where its requests are short, and then it can be taken back (`wire::board`). Loops: the one with the least
 //! to do, up to what it said it takes. What a worker has to do is `link`'s; the lock around all this is `pool`'s.
-//! Invariant: nothing waits in a queue while a worker takes more of its kind.
+//! Invariants: nothing waits in a queue while a worker of the current generation takes more of its kind, unless all is on
+//! hold; a queue is in the order of arrival, whatever was taken back.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Instant;
 
-use bandstand_wire::sequence::Answer;
 use bandstand_wire::{Flags, limits};
 
 use super::link::Link;
-use super::places::Held;
-use super::reply::{Event, Failure, Location, Reply};
+use super::pool::Limits;
+use super::reply::{Location, Reply};
 use super::ticket::Request;
 use crate::observe::request_id::RequestId;
 
@@ -74,20 +73,62 @@ pub(crate) struct Job {
     pub(crate) work: Work,
     /// Begun by a worker that was lost, and given once more.
     pub(crate) retried: bool,
+    /// For the worker that has it, and no other.
+    pub(crate) bound: bool,
     pub(crate) submitted: Instant,
+    /// Which request it is, by arrival: the order of the queues.
+    pub(crate) arrival: u64,
+}
+
+impl Job {
+    pub(super) fn new(request: Request, now: Instant) -> Self {
+        let work = Work::of(&request);
+        let Request { payload, flags, descriptor, repeatable, name, lane: _ } = request;
+        let reply = Arc::new(Reply::new());
+        Self {
+            payload,
+            flags,
+            descriptor,
+            reply,
+            repeatable,
+            name,
+            work,
+            retried: false,
+            bound: false,
+            submitted: now,
+            arrival: 0,
+        }
+    }
 }
 
 /// What waits, and who may serve it.
-#[derive(Default)]
 pub(super) struct Inner {
-    /// By what they wait for.
+    pub(super) limits: Limits,
+    /// By what they wait for; each in the order of arrival.
     pub(super) queues: [VecDeque<Job>; Work::ALL.len()],
     pub(super) links: Vec<Link>,
+    /// The generation whose workers are given requests.
+    pub(super) current: u32,
+    /// Nothing is given to anybody; what comes waits.
+    pub(super) on_hold: bool,
     /// Nothing new is taken.
     pub(super) stopping: bool,
+    pub(super) arrivals: u64,
 }
 
 impl Inner {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            queues: Default::default(),
+            links: Vec::new(),
+            current: 1,
+            on_hold: false,
+            stopping: false,
+            arrivals: 0,
+        }
+    }
+
     pub(super) fn link(&mut self, number: u32) -> Option<&mut Link> {
         self.links.iter_mut().find(|link| link.number == number)
     }
@@ -107,7 +148,7 @@ impl Inner {
     /// The worker for one more request. `None` while others wait for the same: they come first.
     pub(super) fn best(&mut self, work: Work) -> Option<usize> {
         match work {
-            _ if !self.queue(work).is_empty() => None,
+            _ if self.on_hold || !self.queue(work).is_empty() => None,
             Work::Thread => self.best_threads(),
             Work::Task | Work::Socket => self.best_loop(work),
         }
@@ -153,14 +194,19 @@ impl Inner {
         }
     }
 
-    /// To the head of its queue.
+    /// To where it was in its queue: before all that came later.
     fn put_back(&mut self, job: Job) {
         job.reply.set_location(Location::Queued);
-        self.queue(job.work).push_front(job);
+        let queue = self.queue(job.work);
+        let at = queue.partition_point(|other| other.arrival < job.arrival);
+        queue.insert(at, job);
     }
 
     /// The worker has moved: the queue's next for it, or something that waits ahead of a busier one.
     pub(super) fn refill(&mut self, number: u32, now: Instant) {
+        if self.on_hold {
+            return;
+        }
         let Some(at) = self.links.iter().position(|link| link.number == number) else { return };
         self.fill_loops(now);
         while !self.queue(Work::Thread).is_empty() && (self.links[at].has_room() || self.links[at].is_idle())
@@ -183,10 +229,13 @@ impl Inner {
         }
     }
 
-    /// Requests that were taken back, oldest first, to the head of the queue, and from there to whoever is idle.
+    /// Requests that were taken back, to where they were in the queue, and from there to whoever is idle.
     pub(super) fn requeue(&mut self, jobs: Vec<Job>, now: Instant) {
-        for job in jobs.into_iter().rev() {
+        for job in jobs {
             self.put_back(job);
+        }
+        if self.on_hold {
+            return;
         }
         self.fill_loops(now);
         for at in 0..self.links.len() {
@@ -207,31 +256,5 @@ impl Inner {
                 self.give(at, job, now);
             }
         }
-    }
-
-    /// An exchange whose worker is lost: given back to be given once more, or failed.
-    pub(super) fn lose(&self, number: u32, begun: bool, held: Held, wakers: &mut Vec<Waker>) -> Option<Job> {
-        let Held { mut job, answer, .. } = held;
-        // Of open WebSockets there may be thousands: `remove` says how many.
-        if begun && answer != Answer::Connected {
-            tracing::error!(
-                worker = number,
-                request_id = job.name.as_str(),
-                "the worker was lost while it worked on this request"
-            );
-        }
-        // What nobody has begun has had no chance yet; how long it may go from hand to hand, `queue_timeout` says.
-        let may_go_on = !begun || (job.repeatable && !job.retried);
-        if answer == Answer::Waiting && may_go_on && !self.stopping {
-            job.retried |= begun;
-            return Some(job);
-        }
-        job.reply.set_location(Location::Nowhere);
-        let event = match answer {
-            Answer::Waiting | Answer::Connected => Event::Failed(Failure::WorkerDied),
-            Answer::Streaming | Answer::Trailed | Answer::Done => Event::End { broken: true, service_us: 0 },
-        };
-        wakers.extend(job.reply.push(event));
-        None
     }
 }

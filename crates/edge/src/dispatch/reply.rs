@@ -81,6 +81,8 @@ pub(crate) struct Trace {
     pub(crate) assigned: Option<Instant>,
     /// That worker's number.
     pub(crate) worker: Option<u32>,
+    /// That worker's generation.
+    pub(crate) generation: Option<u32>,
     /// Microseconds the app worked, as the worker measured.
     pub(crate) service_us: Option<u32>,
     /// How many workers have had it.
@@ -150,11 +152,12 @@ impl Reply {
     }
 
     /// A worker was found for it.
-    pub(crate) fn assigned(&self, worker: u32, place: u16, id: u64, now: Instant) {
+    pub(crate) fn assigned(&self, worker: u32, generation: u32, place: u16, id: u64, now: Instant) {
         let mut state = self.lock();
         state.location = Location::Held { worker, place, id };
         state.trace.assigned = Some(now);
         state.trace.worker = Some(worker);
+        state.trace.generation = Some(generation);
         state.trace.attempts = state.trace.attempts.saturating_add(1);
     }
 

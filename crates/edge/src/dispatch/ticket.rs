@@ -113,9 +113,12 @@ impl Pool {
     /// What the loops still work on and nobody waits for is cancelled.
     pub(crate) fn expire_abandoned(&self) {
         for link in &mut self.lock().links {
-            let abandoned = link.places.iter().filter(|(_, held)| held.abandoned);
+            let abandoned =
+                link.places.iter().filter(|(_, held)| held.abandoned && held.work != Work::Thread);
             let abandoned: Vec<(u16, u64)> = abandoned.map(|(place, held)| (place, held.id)).collect();
-            abandoned.into_iter().for_each(|(place, id)| link.expire(place, id));
+            for (place, id) in abandoned {
+                link.expire(place, id);
+            }
         }
     }
 

@@ -3,10 +3,9 @@
 //! Owns the end of fields that are meant for a proxy and not for a client: `X-Accel-*` and `X-Sendfile` name paths of this
 //! machine (`CHECKLIST.md` part 2 row 48), and `X-Request-ID` is written once, by the connection.
 
-use crate::exchange::{Answer, Exchange};
-use crate::shared::Shared;
+use crate::exchange::Answer;
 
-pub(crate) fn apply(_: &Shared, _: &Exchange, answer: &mut Answer) {
+pub(crate) fn apply(answer: &mut Answer) {
     answer.fields.retain(|name, _| {
         let first = name.first().map(u8::to_ascii_lowercase);
         if first != Some(b'x') {

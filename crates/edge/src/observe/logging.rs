@@ -7,33 +7,47 @@
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use bandstand_config::{Level, LogFormat};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, registry::LookupSpan};
+use tracing_subscriber::{Layer, Registry, registry::LookupSpan, reload};
 
 use super::sink::{Sink, Target};
 
 static EVENTS: OnceLock<Sink> = OnceLock::new();
+static FILTER: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+/// Whether lines are JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
 
-/// Starts the log of events. A second call changes nothing.
+/// Starts the log of events; a second call changes how it looks from now on.
+///
+/// # Errors
+/// Its thread cannot be started.
 pub(crate) fn start(level: Level, format: LogFormat) -> std::io::Result<()> {
-    let (sink, _thread) = Sink::open(&Target::Stderr)?;
-    let json = is_json(format, std::io::stderr().is_terminal());
+    let terminal = std::io::stderr().is_terminal();
+    JSON.store(is_json(format, terminal), Ordering::Relaxed);
     let level = match level {
-        Level::Debug => tracing::Level::DEBUG,
-        Level::Info => tracing::Level::INFO,
-        Level::Warning => tracing::Level::WARN,
-        Level::Error => tracing::Level::ERROR,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Info => LevelFilter::INFO,
+        Level::Warning => LevelFilter::WARN,
+        Level::Error => LevelFilter::ERROR,
     };
-    let layer = Lines { sink: sink.clone(), json, colour: !json && std::io::stderr().is_terminal() };
-    let filter = tracing_subscriber::filter::LevelFilter::from_level(level);
+    if let Some(filter) = FILTER.get() {
+        // It is gone only with the program.
+        let _ = filter.modify(|filter| *filter = level);
+        return Ok(());
+    }
+    let (sink, _thread) = Sink::open(&Target::Stderr)?;
+    let (filter, handle) = reload::Layer::new(level);
+    let layer = Lines { sink: sink.clone(), terminal };
     if tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().is_ok() {
-        let _ = EVENTS.set(sink);
+        let _ = (EVENTS.set(sink), FILTER.set(handle));
     }
     Ok(())
 }
@@ -56,8 +70,7 @@ pub(crate) fn is_json(format: LogFormat, terminal: bool) -> bool {
 
 struct Lines {
     sink: Sink,
-    json: bool,
-    colour: bool,
+    terminal: bool,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
@@ -67,10 +80,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         let level = *event.metadata().level();
         let mut line = String::with_capacity(160);
         let time = rfc3339(SystemTime::now());
-        if self.json {
+        if JSON.load(Ordering::Relaxed) {
             json_line(&mut line, &time, level, event.metadata().target(), &seen);
         } else {
-            pretty_line(&mut line, &time, level, event.metadata().target(), &seen, self.colour);
+            pretty_line(&mut line, &time, level, event.metadata().target(), &seen, self.terminal);
         }
         line.push('\n');
         self.sink.line(line.into_bytes());

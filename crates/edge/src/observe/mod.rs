@@ -2,7 +2,9 @@
 //!
 //! Nothing here decides anything about a request.
 
+pub(crate) mod counters;
 pub(crate) mod logging;
+mod pretty;
 pub(crate) mod record;
 pub(crate) mod request_id;
 mod sink;

@@ -1,17 +1,21 @@
 //! One access record an exchange, written when it is over, whatever became of it.
 //!
 //! Owns the record's keys (`SURFACE.md`) and both of its forms. A `Record` writes itself on drop, so an exchange that
-//! ends early (the client left, the server stops) is recorded with what is known.
+//! ends early (the client left, the server stops) is recorded with what is known. `counters.rs` is fed in the same place,
+//! also where there is no log.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::net::IpAddr;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bandstand_config::{Destination, LogFormat};
 
+use super::counters::{Counters, Outcome};
 use super::logging::{is_json, json_string, rfc3339};
+use super::pretty::{self, Seen};
 use super::sink::{Sink, Target};
+use crate::dev::note::Note;
 use crate::dispatch::reply::Trace;
 use crate::exchange::Exchange;
 
@@ -19,6 +23,7 @@ use crate::exchange::Exchange;
 pub(crate) struct AccessLog {
     sink: Sink,
     json: bool,
+    colour: bool,
 }
 
 impl AccessLog {
@@ -33,7 +38,8 @@ impl AccessLog {
             Destination::File(path) => (Target::File(path.clone()), false),
         };
         let (sink, _thread) = Sink::open(&target)?;
-        Ok(Some(Self { sink, json: is_json(format, terminal) }))
+        let json = is_json(format, terminal);
+        Ok(Some(Self { sink, json, colour: terminal && std::env::var_os("NO_COLOR").is_none() }))
     }
 
     /// See `Sink::reopen`.
@@ -50,6 +56,7 @@ impl AccessLog {
 /// What is known of an exchange while it runs.
 pub(crate) struct Record<'a> {
     log: Option<&'a AccessLog>,
+    counters: Option<&'a Counters>,
     started: Instant,
     request_id: String,
     client: Option<IpAddr>,
@@ -64,6 +71,7 @@ pub(crate) struct Record<'a> {
     pub(crate) refusal: Option<&'static str>,
     pub(crate) trace: Trace,
     submitted: Option<Instant>,
+    note: Option<Box<Note>>,
 }
 
 impl<'a> Record<'a> {
@@ -74,6 +82,7 @@ impl<'a> Record<'a> {
         };
         Self {
             log,
+            counters: None,
             started: exchange.started,
             request_id: text(exchange.request_id.as_bytes()),
             client: exchange.client.or(exchange.ends.peer.map(|peer| peer.ip().to_canonical())),
@@ -88,6 +97,7 @@ impl<'a> Record<'a> {
             refusal: None,
             trace: exchange.trace,
             submitted: exchange.submitted,
+            note: exchange.note.clone(),
         }
     }
 
@@ -95,6 +105,7 @@ impl<'a> Record<'a> {
     pub(crate) fn of_refused(peer: Option<IpAddr>, log: Option<&'a AccessLog>, started: Instant) -> Self {
         Self {
             log,
+            counters: None,
             started,
             request_id: String::new(),
             client: peer,
@@ -109,12 +120,30 @@ impl<'a> Record<'a> {
             refusal: None,
             trace: Trace::default(),
             submitted: None,
+            note: None,
         }
     }
 
-    fn queue_ms(&self) -> Option<f64> {
+    /// It counts, whether or not there is a log.
+    pub(crate) fn counted(mut self, counters: &'a Counters) -> Self {
+        self.counters = Some(counters);
+        self
+    }
+
+    fn count(&self, counters: &Counters) {
+        counters.record(&Outcome {
+            status: self.status,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            total: self.started.elapsed(),
+            queue: self.queue_time(),
+            app_us: self.trace.service_us,
+        });
+    }
+
+    fn queue_time(&self) -> Option<Duration> {
         let (from, to) = (self.submitted?, self.trace.assigned?);
-        Some(to.saturating_duration_since(from).as_secs_f64() * 1e3)
+        Some(to.saturating_duration_since(from))
     }
 
     fn json(&self) -> String {
@@ -139,43 +168,50 @@ impl<'a> Record<'a> {
             self.bytes_out,
             self.started.elapsed().as_secs_f64() * 1e3
         );
-        optional(&mut line, "queue_ms", self.queue_ms().map(|ms| format!("{ms:.3}")));
+        optional(&mut line, "queue_ms", self.queue_time().map(|time| format!("{:.3}", time.as_secs_f64() * 1e3)));
         optional(&mut line, "app_ms", self.trace.service_us.map(|us| format!("{:.3}", f64::from(us) / 1e3)));
         optional(&mut line, "worker", self.trace.worker.map(|number| number.to_string()));
-        // One generation and no cache yet: the keys are there for those who read the log.
-        for (name, value) in
-            [("generation", Some("1".to_owned())), ("route", None), ("cache", None), ("tls", None)]
-        {
-            optional(&mut line, name, value);
+        optional(&mut line, "generation", self.trace.generation.map(|number| number.to_string()));
+        // No cache or TLS yet: the keys are there for those who read the log. Routes are known in `dev`.
+        optional(&mut line, "route", self.note.as_ref().and_then(|note| note.route.as_deref()).map(quoted));
+        for name in ["cache", "tls"] {
+            optional(&mut line, name, None);
+        }
+        if let Some(note) = &self.note {
+            optional(&mut line, "db_queries", Some(note.sql.to_string()));
+            optional(&mut line, "db_ms", Some(format!("{:.2}", note.sql_ms)));
         }
         optional(&mut line, "refusal", self.refusal.map(|name| format!("\"{name}\"")));
         line.push_str("}\n");
         line
     }
 
-    fn pretty(&self) -> String {
-        let mut line = String::with_capacity(160);
+    fn pretty(&self, colour: bool) -> String {
         let time = rfc3339(SystemTime::now());
-        let path: String = self.path.chars().flat_map(char::escape_default).collect();
-        let _ = write!(
-            line,
-            "{} {} {} {} {} B {:.1} ms",
-            time.get(11..19).unwrap_or(&time),
-            self.status,
-            if self.method.is_empty() { "-" } else { &self.method },
-            if path.is_empty() { "-" } else { &path },
-            self.bytes_out,
-            self.started.elapsed().as_secs_f64() * 1e3
-        );
-        if let Some(worker) = self.trace.worker {
-            let _ = write!(line, " worker {worker}");
-        }
-        if let Some(refusal) = self.refusal {
-            let _ = write!(line, " ({refusal})");
-        }
-        line.push('\n');
-        line
+        let seen = Seen {
+            clock: time.get(11..19).unwrap_or(&time),
+            method: &self.method,
+            path: &self.path,
+            status: self.status,
+            bytes: self.bytes_out,
+            took: self.started.elapsed(),
+            worker: self.trace.worker,
+            refusal: self.refusal,
+            note: self.note.as_deref(),
+        };
+        pretty::line(&seen, colour)
     }
+
+    /// The waits of pages for the next change (`dev`) are no news.
+    fn is_noise(&self) -> bool {
+        self.status == 200 && crate::dev::pages::is_own(self.path.as_bytes())
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    json_string(&mut quoted, text);
+    quoted
 }
 
 /// Absent values are null, so that every record has the same keys.
@@ -185,8 +221,13 @@ fn optional(line: &mut String, name: &str, value: Option<String>) {
 
 impl Drop for Record<'_> {
     fn drop(&mut self) {
-        if let Some(log) = self.log {
-            let line = if log.json { self.json() } else { self.pretty() };
+        if let Some(counters) = self.counters {
+            self.count(counters);
+        }
+        if let Some(log) = self.log
+            && !self.is_noise()
+        {
+            let line = if log.json { self.json() } else { self.pretty(log.colour) };
             log.sink.line(line.into_bytes());
         }
     }

@@ -3,28 +3,28 @@
 //! Owns what can be refused before a byte of the body is read: a host that the project does not answer for, a body that is
 //! announced as too large. Django's own check of the host stays in place behind this; here it costs no worker.
 
+use std::sync::Arc;
+
 use bandstand_semantics::framing::Framing;
 
 use crate::exchange::Exchange;
 use crate::pipeline::Step;
 use crate::refusal::Refusal;
-use crate::shared::Shared;
+use crate::shared::{Shared, State};
 
-pub(crate) async fn run(shared: &Shared, exchange: &Exchange) -> Step {
+/// The app boots for the first time: a place in the line, and no longer a wait than in any other.
+pub(crate) async fn wait(shared: &Shared, state: &State) -> Result<Arc<State>, Refusal> {
+    let booted = tokio::time::timeout(state.settings.queue_timeout, shared.booted()).await;
+    booted.map_err(|_| Refusal::QueueTimeout)
+}
+
+pub(crate) fn run(state: &State, exchange: &Exchange) -> Step {
     if let Framing::Length(length) = exchange.framing
-        && length > shared.settings.max_body
+        && length > state.settings.max_body
     {
         return Step::Refuse(Refusal::BodyTooLarge);
     }
-    let project = match shared.project.get() {
-        Some(project) => project,
-        // The app is still booting: a place in the line, and no longer a wait than in any other.
-        None => match tokio::time::timeout(shared.settings.queue_timeout, shared.project()).await {
-            Ok(project) => project,
-            Err(_) => return Step::Refuse(Refusal::QueueTimeout),
-        },
-    };
-    if let Some(hosts) = &project.hosts
+    if let Some(hosts) = state.project.as_ref().and_then(|project| project.hosts.as_ref())
         && !is_served(exchange.host.name(), hosts)
     {
         return Step::Refuse(Refusal::HostNotServed);

@@ -8,13 +8,11 @@ use crate::assets::{FileBody, Outcome};
 use crate::exchange::{Answer, AnswerBody, Exchange};
 use crate::pipeline::Step;
 use crate::refusal::Refusal;
-use crate::shared::Shared;
+use crate::shared::State;
 
-pub(crate) async fn run(shared: &Shared, exchange: &Exchange) -> Step {
-    let project = match shared.project.get() {
-        Some(project) => project,
-        None => shared.project().await,
-    };
+pub(crate) fn run(state: &State, exchange: &Exchange) -> Step {
+    // The pipeline has waited for the project.
+    let Some(project) = &state.project else { return Step::Next };
     let outcome =
         project.assets.respond(exchange.method(), exchange.raw_path(), &exchange.fields, SystemTime::now());
     let Outcome::Answer(file) = outcome else { return Step::Next };

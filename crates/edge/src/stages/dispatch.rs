@@ -15,24 +15,33 @@ use crate::connection::Incoming;
 use crate::dispatch::{Event, Failure, HeadFrame, Ticket};
 use crate::exchange::{Answer, AnswerBody, Exchange};
 use crate::refusal::Refusal;
-use crate::shared::Shared;
+use crate::shared::{Shared, State};
 use crate::stages::upgrade;
 
 pub(crate) async fn run(
     shared: &Shared,
+    state: &State,
     ticket: Ticket,
     exchange: &mut Exchange,
     incoming: &mut Incoming<'_>,
 ) -> Result<Answer, Refusal> {
     if exchange.websocket.is_none() {
-        return answer(ticket, exchange, incoming).await;
+        let answer = answer(ticket, exchange, incoming).await;
+        return answer.map_err(|refusal| explain(shared, refusal));
     }
     // An app may take long to answer, but a browser that opens a WebSocket does not wait as long as for a page.
-    let within = shared.settings.websocket_timeout;
+    let within = state.settings.websocket_timeout;
     match tokio::time::timeout(within, answer(ticket, exchange, incoming)).await {
-        Ok(answer) => answer,
+        Ok(answer) => answer.map_err(|refusal| explain(shared, refusal)),
         Err(_) => Err(Refusal::AppTimeout),
     }
+}
+
+/// The wait was not for others: the app does not start.
+fn explain(shared: &Shared, refusal: Refusal) -> Refusal {
+    let in_vain =
+        refusal == Refusal::QueueTimeout && shared.outage.is_on() && shared.pool.ready_workers() == 0;
+    if in_vain { Refusal::AppDown } else { refusal }
 }
 
 async fn answer(

@@ -15,26 +15,26 @@ use crate::exchange::{Authority, Exchange};
 use crate::observe::request_id::RequestId;
 use crate::pipeline::Step;
 use crate::refusal::Refusal;
-use crate::shared::Shared;
+use crate::shared::{Shared, State};
 
-pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Step {
+pub(crate) fn run(shared: &Shared, state: &State, exchange: &mut Exchange) -> Step {
     let Ok(path) = decode_path(exchange.raw_path()) else { return Step::Refuse(Refusal::BadPath) };
     exchange.path = path.into_owned();
-    identify_client(shared, exchange);
+    identify_client(state, exchange);
     if let Some(id) = exchange.fields.first("x-request-id").and_then(RequestId::given) {
         exchange.request_id = id;
     }
     let offer = read_offer(exchange.method(), exchange.version, exchange.framing, &exchange.fields);
     exchange.upgrade = offer.map(Box::new);
     exchange.takes_trailers = takes_trailers(&exchange.fields);
-    strip(shared, exchange);
+    strip(shared, state, exchange);
     Step::Next
 }
 
-fn identify_client(shared: &Shared, exchange: &mut Exchange) {
+fn identify_client(state: &State, exchange: &mut Exchange) {
     let peer = exchange.ends.peer;
     let local_port = exchange.ends.local.map_or(0, |local| local.port());
-    let client = forwarded::resolve(peer.map(|peer| peer.ip()), &exchange.fields, &shared.trusted);
+    let client = forwarded::resolve(peer.map(|peer| peer.ip()), &exchange.fields, &state.trusted);
     let scheme = client.scheme.unwrap_or(Scheme::Http);
     let host = client.host.map(|host| match host.port {
         Some(port) => format!("{}:{port}", host.name),
@@ -63,8 +63,8 @@ fn client_is_peer(exchange: &Exchange) -> bool {
 
 /// Takes out what must not reach the app: connection-bound fields, names that WSGI cannot tell apart, httpoxy, and the
 /// words of proxies from those who are none.
-fn strip(shared: &Shared, exchange: &mut Exchange) {
-    let trusted = shared.trusted.trusts(exchange.ends.peer.map(|peer| peer.ip()));
+fn strip(shared: &Shared, state: &State, exchange: &mut Exchange) {
+    let trusted = state.trusted.trusts(exchange.ends.peer.map(|peer| peer.ip()));
     let connection = hop::connection_tokens(&exchange.fields);
     let listed: Vec<Vec<u8>> = connection.listed.iter().map(|name| name.to_vec()).collect();
     let mut dropped = 0;

@@ -14,10 +14,27 @@ use bandstand_wire::{Flags, RequestHead, Version as WireVersion};
 use crate::dispatch::{Lane, Request, Ticket};
 use crate::exchange::{AddressText, Body, Exchange};
 use crate::refusal::Refusal;
-use crate::shared::Shared;
+use crate::shared::{Shared, State};
 
-pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Result<Ticket, Refusal> {
-    let root_path = shared.settings.root_path.as_bytes();
+pub(crate) fn run(shared: &Shared, state: &State, exchange: &mut Exchange) -> Result<Ticket, Refusal> {
+    // Nobody is about to be there: the client may as well know.
+    if shared.outage.is_on()
+        && shared.pool.ready_workers() == 0
+        && shared.outage.outlasts(Instant::now(), state.settings.queue_timeout)
+    {
+        return Err(Refusal::AppDown);
+    }
+    let request = frame(state, exchange)?;
+    exchange.submitted = Some(Instant::now());
+    Ok(shared.pool.submit(request))
+}
+
+/// The request as a worker is told it.
+///
+/// # Errors
+/// It is outside `root_path`.
+pub(crate) fn frame(state: &State, exchange: &mut Exchange) -> Result<Request, Refusal> {
+    let root_path = state.settings.root_path.as_bytes();
     // The app has no address outside its mount point (PEP 3333: `SCRIPT_NAME` and `PATH_INFO` make up the path).
     if !is_below(&exchange.path, root_path) {
         return Err(Refusal::NotFound);
@@ -43,11 +60,9 @@ pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Result<Ticket, Re
         Body::None => None,
     };
     let repeatable = matches!(exchange.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE");
-    exchange.submitted = Some(Instant::now());
     let name = exchange.request_id.clone();
-    // `admit` has waited for the project.
-    let interface = shared.project.get().and_then(|project| project.said.interface);
-    let pinned = || shared.settings.interface_for(&exchange.path);
+    let interface = state.project.as_ref().and_then(|project| project.said.interface);
+    let pinned = || state.settings.interface_for(&exchange.path);
     // A handshake is the loop's, and once an app has begun it no other may.
     let (flags, lane, repeatable) = match exchange.websocket {
         Some(_) => (flags.with(Flags::WEBSOCKET), Lane::Loop, false),
@@ -56,8 +71,7 @@ pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Result<Ticket, Re
             (flags.with(pin), lane, repeatable)
         }
     };
-    let request = Request { payload, flags, descriptor, repeatable, name, lane };
-    Ok(shared.pool.submit(request))
+    Ok(Request { payload, flags, descriptor, repeatable, name, lane })
 }
 
 /// Who works on a request that is no WebSocket, as the project is called and `[paths]` pins it

@@ -8,11 +8,11 @@ use crate::connection::{BodyError, Incoming};
 use crate::exchange::{Body, Exchange};
 use crate::pipeline::Step;
 use crate::refusal::Refusal;
-use crate::shared::Shared;
+use crate::shared::State;
 use bandstand_wire::limits::INLINE_BODY_MAX;
 
-pub(crate) async fn run(shared: &Shared, exchange: &mut Exchange, incoming: &mut Incoming<'_>) -> Step {
-    match receive(shared, incoming).await {
+pub(crate) async fn run(state: &State, exchange: &mut Exchange, incoming: &mut Incoming<'_>) -> Step {
+    match receive(state, incoming).await {
         Ok(body) => {
             exchange.body = body;
             Step::Next
@@ -21,26 +21,26 @@ pub(crate) async fn run(shared: &Shared, exchange: &mut Exchange, incoming: &mut
     }
 }
 
-async fn receive(shared: &Shared, incoming: &mut Incoming<'_>) -> Result<Body, Refusal> {
-    let in_memory = usize::try_from(shared.settings.body_buffer).unwrap_or(usize::MAX).min(INLINE_BODY_MAX);
+async fn receive(state: &State, incoming: &mut Incoming<'_>) -> Result<Body, Refusal> {
+    let in_memory = usize::try_from(state.settings.body_buffer).unwrap_or(usize::MAX).min(INLINE_BODY_MAX);
     let mut memory = Vec::new();
     while incoming.read(&mut memory).await.map_err(body_error)? {
-        if incoming.received() > shared.settings.max_body {
+        if incoming.received() > state.settings.max_body {
             return Err(Refusal::BodyTooLarge);
         }
         if memory.len() > in_memory {
-            return spool(shared, incoming, memory).await;
+            return spool(state, incoming, memory).await;
         }
     }
     Ok(if memory.is_empty() { Body::None } else { Body::Memory(memory) })
 }
 
-async fn spool(shared: &Shared, incoming: &mut Incoming<'_>, first: Vec<u8>) -> Result<Body, Refusal> {
-    let mut spool = Spool::create(&shared.settings.spool_dir).await.map_err(spool_error)?;
+async fn spool(state: &State, incoming: &mut Incoming<'_>, first: Vec<u8>) -> Result<Body, Refusal> {
+    let mut spool = Spool::create(&state.settings.spool_dir).await.map_err(spool_error)?;
     let mut pieces = first;
     loop {
         let more = incoming.read(&mut pieces).await.map_err(body_error)?;
-        if incoming.received() > shared.settings.max_body {
+        if incoming.received() > state.settings.max_body {
             return Err(Refusal::BodyTooLarge);
         }
         // Fewer, larger writes: each is a trip to the blocking pool.

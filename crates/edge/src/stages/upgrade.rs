@@ -15,15 +15,14 @@ use crate::dispatch::Ticket;
 use crate::exchange::{Answer, AnswerBody, Exchange};
 use crate::pipeline::Step;
 use crate::refusal::Refusal;
-use crate::shared::Shared;
+use crate::shared::State;
 
 /// The word for the request's own origin, among the setting's origins.
 const SAME: &str = "same";
 
-pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Step {
+pub(crate) fn run(state: &State, exchange: &mut Exchange) -> Step {
     let Some(upgrade) = exchange.upgrade.take() else { return Step::Next };
-    // `admit` has waited for the project.
-    if !shared.project.get().is_some_and(|project| project.said.takes_websockets()) {
+    if !state.project.as_ref().is_some_and(|project| project.said.takes_websockets()) {
         return Step::Next;
     }
     let mut offer = match *upgrade {
@@ -31,10 +30,10 @@ pub(crate) fn run(shared: &Shared, exchange: &mut Exchange) -> Step {
         Err(HandshakeError::Version) => return Step::Refuse(Refusal::WebSocketVersion),
         Err(HandshakeError::Key | HandshakeError::Body) => return Step::Refuse(Refusal::BadHandshake),
     };
-    if !may_come_from(exchange, &shared.settings.websocket_origins) {
+    if !may_come_from(exchange, &state.settings.websocket_origins) {
         return Step::Refuse(Refusal::OriginDenied);
     }
-    offer.deflate = offer.deflate.filter(|_| shared.settings.websocket_compress);
+    offer.deflate = offer.deflate.filter(|_| state.settings.websocket_compress);
     exchange.websocket = Some(Box::new(offer));
     Step::Next
 }

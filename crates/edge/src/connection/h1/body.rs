@@ -158,8 +158,8 @@ impl<'c> Incoming<'c> {
             let word = self.connection.write_all(&[b"HTTP/1.1 100 Continue\r\n\r\n"]).await;
             word.map_err(|_| BodyError::CutShort)?;
         }
-        let silence = now + self.connection.shared.settings.header_timeout.max(GRACE);
-        let deadline = match self.connection.shared.settings.body_min_rate {
+        let silence = now + self.connection.state.settings.header_timeout.max(GRACE);
+        let deadline = match self.connection.state.settings.body_min_rate {
             // At the least rate, what has come so far reaches to this moment.
             Some(rate) if rate > 0 => {
                 let paid_for = Duration::from_secs_f64(self.received as f64 / rate as f64);

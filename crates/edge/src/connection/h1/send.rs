@@ -39,7 +39,7 @@ impl Connection {
         record.status = answer.status;
         record.refusal = answer.refusal;
         let mut head = Vec::new();
-        write::head(&self.shared, &answer, &asked, framing, keep, &mut head);
+        write::head(&self.shared.clock, self.state.settings.server_header, &answer, &asked, framing, keep, &mut head);
         let body = if framing == Framing::None { end_unsent(answer.body).await } else { answer.body };
         let sent = match body {
             AnswerBody::Empty | AnswerBody::Upgrade(_) => self.write_all(&[&head]).await.map(|()| 0),
@@ -54,7 +54,7 @@ impl Connection {
                 self.send_parts(parts).await
             }
             AnswerBody::Stream { ticket, first, offset } => {
-                let mut outgoing = Outgoing::new(head, framing, asked.trailers, &self.shared.settings);
+                let mut outgoing = Outgoing::new(head, framing, asked.trailers, &self.state.settings);
                 let result = self.send_stream(&mut outgoing, &ticket, &first[offset..], &mut vigil).await;
                 if result.is_err() {
                     record.bytes_out = outgoing.left;
@@ -91,7 +91,7 @@ impl Connection {
     async fn send_file(&mut self, file: &Arc<File>, offset: u64, length: u64) -> Result<u64, Broken> {
         let mut sent = 0;
         while sent < length {
-            let limit = self.shared.settings.send_timeout;
+            let limit = self.state.settings.send_timeout;
             let send = self.stream.send_file(file, offset + sent, length - sent);
             match tokio::time::timeout(limit, send).await {
                 Ok(Ok(0)) => return Err(Broken::Answer), // the file is shorter than it was
@@ -122,7 +122,7 @@ impl Connection {
         vigil: &mut Vigil,
     ) -> Result<u64, Broken> {
         let mut spool: Option<Spool> = None;
-        let spool_most = self.shared.settings.spool_max;
+        let spool_most = self.state.settings.spool_max;
         outgoing.push(first)?;
         ticket.consumed(first.len());
         let mut ended = false;
@@ -156,7 +156,7 @@ impl Connection {
                         outgoing.frame(&bytes, &mut framed)?;
                         let into = match spool.take() {
                             Some(spool) => spool,
-                            None => Spool::create(&self.shared.settings.spool_dir)
+                            None => Spool::create(&self.state.settings.spool_dir)
                                 .await
                                 .map_err(|_| Broken::Answer)?,
                         };
@@ -192,8 +192,8 @@ impl Connection {
         ticket: Option<&Ticket>,
         vigil: &mut Vigil,
     ) -> Result<Moved, Broken> {
-        let limit = self.shared.settings.send_timeout;
-        let Self { stream, timer, place, shared, .. } = self;
+        let limit = self.state.settings.send_timeout;
+        let Self { stream, timer, place, shared, state, .. } = self;
         std::future::poll_fn(|context| {
             if let Some(front) = outgoing.memory.front() {
                 match stream.poll_write(context, &[IoSlice::new(&front[outgoing.at..])]) {
@@ -214,7 +214,7 @@ impl Connection {
                 return Poll::Ready(Err(Broken::Client));
             }
             let Some(ticket) = ticket else { return Poll::Pending };
-            if let Some(end) = vigil.poll_stop(shared, place, timer, ticket, context) {
+            if let Some(end) = vigil.poll_stop((shared, state), place, timer, ticket, context) {
                 return Poll::Ready(Ok(Moved::Event(end)));
             }
             ticket.reply().poll_next(context).map(|event| Ok(Moved::Event(event)))

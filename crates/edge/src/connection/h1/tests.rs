@@ -19,7 +19,7 @@ use crate::observe::request_id::RequestId;
 use crate::shared::Shared;
 
 /// Settings of which one or the other may be changed; no server behind them.
-pub(in super::super) fn shared(change: impl FnOnce(&mut bandstand_config::Settings)) -> Arc<Shared> {
+pub(crate) fn shared(change: impl FnOnce(&mut bandstand_config::Settings)) -> Arc<Shared> {
     let loaded = bandstand_config::load(bandstand_config::Sources {
         flags: Vec::new(),
         app_env: Vec::new(),
@@ -30,7 +30,7 @@ pub(in super::super) fn shared(change: impl FnOnce(&mut bandstand_config::Settin
     });
     let mut settings = loaded.unwrap().settings;
     change(&mut settings);
-    Arc::new(crate::run::share(&settings, None))
+    Arc::new(crate::server::share(&settings, None))
 }
 
 /// An exchange whose events the test pushes itself.

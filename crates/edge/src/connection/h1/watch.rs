@@ -19,7 +19,7 @@ use super::super::timer::Timer;
 use super::super::write::Framing;
 use crate::dispatch::{Event, Ticket};
 use crate::exchange::Answer;
-use crate::shared::Shared;
+use crate::shared::{Shared, State};
 
 /// How long a client that has sent FIN is taken for one that waits for its answer.
 const GRACE: Duration = Duration::from_millis(if cfg!(test) { 60 } else { 1500 });
@@ -134,7 +134,7 @@ impl Vigil {
     /// The end of the stream, when the server stops and the app does not come to an end by itself.
     pub(super) fn poll_stop(
         &mut self,
-        shared: &Shared,
+        (shared, state): (&Shared, &State),
         place: &Place,
         timer: &mut Timer,
         ticket: &Ticket,
@@ -149,7 +149,7 @@ impl Vigil {
         }
         let stopping = *self.stopping.get_or_insert_with(Instant::now);
         let since = if self.is_events { stopping } else { stopping.max(self.spoken) };
-        if timer.poll(context, since + shared.patience_at_stop()).is_pending() || !ticket.is_on_loop() {
+        if timer.poll(context, since + state.patience_at_stop()).is_pending() || !ticket.is_on_loop() {
             return None;
         }
         ticket.expire();

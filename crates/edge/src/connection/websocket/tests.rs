@@ -22,6 +22,7 @@ use crate::assets::Manifest;
 use crate::dispatch::{Notice, Sockets, Writers, run_channel};
 use crate::exchange::{AddressText, Ends};
 use crate::observe::record::AccessLog;
+use crate::server::state_of;
 use crate::shared::{Phase, Project, Shared};
 
 const SHORT: Duration = Duration::from_millis(40);
@@ -53,15 +54,17 @@ pub(in super::super) async fn site(change: impl FnOnce(&mut bandstand_config::Se
 async fn site_of(shared: Arc<Shared>, project: &str) -> Site {
     let said = ProjectSettings::from_json(project.as_bytes()).unwrap();
     let assets = Manifest::new(Vec::new()).unwrap();
-    assert!(shared.project.set(Project { said, assets, hosts: None }).is_ok());
+    let state = shared.state();
+    let project = Some(Project { said, assets, hosts: None });
+    shared.current.store(Arc::new(state_of(&state.settings, project, state.access_log.clone(), 1)));
     shared.phase.send_replace(Phase::Open);
     let (channel, their_channel) = Pair::pair().unwrap();
     let (lane, their_lane) = Pair::pair().unwrap();
     let board = Arc::new(Board::create().unwrap().0);
     let writers = Writers::default();
-    shared.pool.add(1, board.clone(), writers.clone());
+    shared.pool.add(1, 1, board.clone(), writers.clone());
     let (sender, mut notices) = mpsc::unbounded_channel();
-    tokio::spawn(run_channel(shared.pool.clone(), 1, Sockets { channel, lane }, writers, sender));
+    tokio::spawn(run_channel(shared.pool.clone(), 1, Sockets { channel, lane, guard: None }, writers, sender));
     let stream = |pair: Pair| {
         pair.set_nonblocking(true).unwrap();
         UnixStream::from_std(pair).unwrap()
@@ -781,7 +784,7 @@ async fn a_client_that_does_not_close_is_left() {
 async fn row_42_a_worker_that_dies_or_leaves() {
     let mut site = site(|_| {}).await;
     let (mut client, got) = site.open("").await;
-    site.shared.pool.retire(1);
+    site.shared.pool.retire(1, None);
     assert_eq!(client.closed().await, Some(1012));
     client.send(CLOSE, b"\x03\xf4").await;
     client.over().await;
@@ -851,8 +854,8 @@ async fn one_line_in_the_access_log_when_it_ends() {
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("access.log");
     let log = AccessLog::open(&Destination::File(file.clone()), LogFormat::Json).unwrap();
-    let settings = super::super::h1::tests::shared(|_| {}).settings.clone();
-    let shared = Arc::new(crate::run::share(&settings, log));
+    let settings = super::super::h1::tests::shared(|_| {}).state().settings.clone();
+    let shared = Arc::new(crate::server::share(&settings, log.map(Arc::new)));
     let mut site = site_of(shared, r#"{"interface":"asgi"}"#).await;
     let (mut client, got) = site.open("").await;
     client.send(TEXT, b"four").await;
@@ -862,7 +865,7 @@ async fn one_line_in_the_access_log_when_it_ends() {
     client.send(CLOSE, b"").await;
     client.closed().await;
     client.over().await;
-    site.shared.access_log.as_ref().unwrap().flush();
+    site.shared.state().access_log.as_ref().unwrap().flush();
     let line = std::fs::read_to_string(&file).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     let record: serde_json::Value = serde_json::from_str(line.trim_end()).unwrap();

@@ -1,0 +1,447 @@
+//! The one task that owns the server's course: orders in, generations swapped, workers looked after.
+//!
+//! Owns every decision about the fleet. Signals, control socket, service manager and `dev` send it the same orders; it follows
+//! what the supervisor tells of processes and the channels of workers, one thing after the other, so that nothing it decides
+//! on changes under it. It never waits for a process: what takes long comes back to it as a `Word`.
+//! Invariant: clients notice a reload only when it is complete; whatever fails before leaves everything as it was.
+//! `docs/decisions/0006-generations.md`.
+
+mod ears;
+mod obey;
+mod reload;
+
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bandstand_supervisor::{Command, Event, Fleet, TemplateState, WorkerNumber};
+use tokio::sync::mpsc;
+
+pub(super) use self::ears::Word;
+use self::ears::{Ears, Heard};
+use super::care::{self, Care};
+use super::coming::{Coming, Made, Next};
+use super::doors::{Bound, Doors};
+use super::environment::plan;
+use super::orders::Order;
+use super::upgrade::{self, Program};
+use super::view::{FleetView, TemplateView, WorkerState};
+use super::{Mode, Run, ServeError, clock, probe, service, stop};
+use crate::control::Control;
+use crate::dispatch::{Notice, Sockets, Writers, run_channel};
+use crate::observe::logging;
+use crate::shared::{Phase, Shared, State};
+
+/// How long a worker may live after its channel has ended.
+const AFTER_CHANNEL: Duration = Duration::from_secs(1);
+
+/// What the server is made of.
+pub(super) struct Parts {
+    pub(super) run: Run,
+    pub(super) shared: Arc<Shared>,
+    pub(super) bound: Bound,
+    pub(super) control: Option<Arc<Control>>,
+    /// Where the program before this one waits for a word.
+    pub(super) heir_of: Option<OwnedFd>,
+}
+
+/// The course of one server.
+pub(super) struct Conductor {
+    shared: Arc<Shared>,
+    fleet: Fleet,
+    /// What the generation that serves was made from.
+    run: Arc<Run>,
+    /// The generation that does not serve yet.
+    coming: Option<Coming>,
+    doors: Doors,
+    /// Bound, and silent until we serve: the program before this one accepts meanwhile.
+    waiting: Option<(Bound, OwnedFd)>,
+    control: Option<Arc<Control>>,
+    program: Option<Program>,
+    care: Care,
+    ears: Ears,
+    /// Of the last worker, from its start to its hello.
+    boot: Duration,
+    stage: Stage,
+}
+
+/// Where the server is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Running,
+    /// In `dev`: the first start failed, and there is no fleet until the next reload.
+    Stranded,
+    /// `heir`: another program serves on.
+    Stopping {
+        heir: bool,
+    },
+}
+
+/// Whether the server goes on, and how it ended.
+type Flow = ControlFlow<Result<(), ServeError>>;
+
+impl Conductor {
+    /// Starts the first generation.
+    ///
+    /// # Errors
+    /// No process can be started; none is there then.
+    pub(super) fn start(parts: Parts) -> Result<Self, ServeError> {
+        let Parts { run, shared, bound, control, heir_of } = parts;
+        let program = Program::current().map_err(|error| tracing::debug!(%error, "no upgrade in place")).ok();
+        let wanted = run.loaded.settings.workers.get();
+        let (fleet, events) =
+            Fleet::start(plan(&run, wanted)).map_err(|error| ServeError::new(error.to_string()))?;
+        let run = Arc::new(run);
+        let access_log = shared.state().access_log.clone();
+        let mut conductor = Self {
+            coming: Some(Coming::new(1, run.clone(), access_log, None, wanted, None)),
+            fleet,
+            run,
+            doors: Doors::default(),
+            waiting: None,
+            control,
+            program,
+            care: Care::default(),
+            ears: Ears::new(events),
+            boot: Duration::ZERO,
+            stage: Stage::Running,
+            shared,
+        };
+        conductor.show(|view| {
+            view.begin(1);
+            view.wanted = wanted;
+        });
+        match heir_of {
+            Some(ready) => conductor.waiting = Some((bound, ready)),
+            None => conductor.open(bound),
+        }
+        if let Some(limit) = conductor.run.loaded.settings.boot_timeout {
+            service::extend_start(limit);
+        }
+        conductor.watch_clock();
+        Ok(conductor)
+    }
+
+    /// Until the server is stopped, or its first start fails.
+    pub(super) async fn run(
+        mut self,
+        mut signals: mpsc::Receiver<Command>,
+        mut orders: mpsc::Receiver<Order>,
+    ) -> Result<(), ServeError> {
+        loop {
+            let cares = self.stage == Stage::Running && care::is_needed(&self.run.loaded.settings);
+            let heard = self.ears.hear(&mut signals, &mut orders, cares).await;
+            if let ControlFlow::Break(result) = self.on(heard).await {
+                self.end().await;
+                return result;
+            }
+        }
+    }
+
+    async fn on(&mut self, heard: Heard) -> Flow {
+        match heard {
+            Heard::Order(order) => return self.obey(order).await,
+            Heard::Event(Event::GaveUp { traceback }) => return self.give_up(&traceback).await,
+            Heard::Event(event) => self.follow(event),
+            Heard::Notice(notice) => self.listen(notice),
+            Heard::Word(word) => return self.take(word),
+            Heard::Tick => self.look(),
+            Heard::Drained => return ControlFlow::Break(Ok(())),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Nothing of ours is left behind.
+    async fn end(mut self) {
+        let heir = self.stage == (Stage::Stopping { heir: true });
+        if let Some(coming) = self.coming.take() {
+            coming.over(Err("the server is stopping".to_owned()));
+        }
+        self.doors.close_all(!heir);
+        self.fleet.stop_now();
+        self.fleet.stop(Instant::now()).await;
+    }
+
+    /// Processes: started, leaving, gone.
+    fn follow(&mut self, event: Event) {
+        match event {
+            Event::Started { number, generation, pid, channel, lane, guard, board } => {
+                tracing::debug!(worker = number.0, generation = generation.0, pid, "worker started");
+                self.show(|view| view.start(number.0, generation.0, pid));
+                let pool = self.shared.pool.clone();
+                let writers = Writers::default();
+                pool.add(number.0, generation.0, board, writers.clone());
+                let sockets = Sockets { channel, lane, guard: Some(guard) };
+                tokio::spawn(run_channel(pool, number.0, sockets, writers, self.ears.notices()));
+            }
+            Event::Draining { number, deadline } => {
+                self.show(|view| view.turn(number.0, WorkerState::Draining));
+                // At the stop of the server everybody goes at once: there is nobody else to come back to.
+                let gently = deadline.filter(|_| self.stage == Stage::Running);
+                self.shared.pool.retire(number.0, gently);
+            }
+            // The supervisor has logged it; what the worker held is seen to when its channel ends.
+            Event::Gone { number, .. } => {
+                self.show(|view| view.end(number.0));
+                self.care.gone(number.0);
+                if let Some(coming) = &mut self.coming {
+                    coming.lost(number.0);
+                }
+            }
+            Event::Failed { generation, account } => self.on_failed(generation.0, account),
+            Event::Template { generation, state } => self.on_template(generation.0, state),
+            Event::Faltering { generation, account, retry } => {
+                tracing::debug!(generation = generation.0, ?retry, "another is started after a pause");
+                self.show(|view| view.last_failure = Some((SystemTime::now(), account)));
+                self.shared.outage.falter(Instant::now() + retry + self.boot);
+            }
+            Event::Scaled { wanted } => self.show(|view| view.wanted = wanted),
+            Event::GaveUp { .. } => {} // `on` has seen to it
+        }
+    }
+
+    fn on_template(&mut self, generation: u32, state: TemplateState) {
+        let of_coming = self.coming.as_ref().filter(|coming| coming.generation == generation);
+        let (word, pid) = match state {
+            TemplateState::Importing { pid } => ("importing", pid),
+            TemplateState::Ready { pid, took } => {
+                self.boot = took;
+                if let Some(coming) = of_coming {
+                    coming.say(format!("imported in {:.1} s, starting workers", took.as_secs_f64()));
+                }
+                ("ready", pid)
+            }
+            TemplateState::Lost { account } => {
+                // That of a generation on its way is told as the reload's.
+                if of_coming.is_none() {
+                    self.show(|view| view.last_failure = Some((SystemTime::now(), account)));
+                }
+                ("lost", 0)
+            }
+            TemplateState::Threads { names } => {
+                if let Some(coming) = of_coming {
+                    coming.say(format!(
+                        "the import left threads running ({}): workers import by themselves",
+                        names.join(", ")
+                    ));
+                }
+                ("none", 0)
+            }
+        };
+        self.show(|view| view.template(TemplateView { generation, state: word, pid }));
+    }
+
+    /// Channels: hello, failed, lost.
+    fn listen(&mut self, notice: Notice) {
+        match notice {
+            Notice::Hello { number, project } => self.on_hello(number, project),
+            // The supervisor logs it, or tells it as the end of its generation.
+            Notice::Failed { number, traceback } => self.fleet.boot_failed(WorkerNumber(number), traceback),
+            Notice::Lost { number, error: Some(error) } => {
+                tracing::error!(worker = number, error, "the worker broke the channel and is replaced");
+                self.fleet.kill(WorkerNumber(number));
+            }
+            Notice::Lost { number, error: None } => {
+                let fleet = self.fleet.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(AFTER_CHANNEL).await;
+                    fleet.kill(WorkerNumber(number));
+                });
+            }
+        }
+    }
+
+    fn on_hello(&mut self, number: u32, hello: Vec<u8>) {
+        self.fleet.ready(WorkerNumber(number));
+        let mut view = self.shared.fleet();
+        let worker = view.worker(number).map(|worker| (worker.generation, worker.since));
+        view.turn(number, WorkerState::Ready);
+        drop(view);
+        let Some((generation, since)) = worker else { return };
+        if let Some(dev) = &self.shared.dev {
+            dev.hello(&hello);
+        }
+        match self.coming.as_mut().filter(|coming| coming.generation == generation) {
+            Some(coming) => {
+                self.care.ready(number, &coming.run.loaded.settings);
+                if coming.hello(number) {
+                    self.make_state(hello);
+                }
+            }
+            None => {
+                self.boot = since.elapsed();
+                self.care.ready(number, &self.run.loaded.settings);
+            }
+        }
+        if self.shared.state().generation == generation {
+            self.shared.outage.is_over();
+        }
+        self.advance();
+    }
+
+    /// Looks what the generation on its way still needs.
+    fn advance(&mut self) {
+        let Some(coming) = &mut self.coming else { return };
+        let generation = coming.generation;
+        match coming.next() {
+            Next::Wait => {}
+            Next::Probe(state, worker) => {
+                let (shared, words) = (self.shared.clone(), self.ears.words());
+                tokio::spawn(async move {
+                    let outcome = probe::probe(shared, state, worker).await;
+                    let _ = words.send(Word::Probed { generation, outcome }); // nobody listens any more at the end
+                });
+            }
+            Next::Serve(state) => self.serve(state),
+        }
+    }
+
+    /// What took long is done.
+    fn take(&mut self, word: Word) -> Flow {
+        let of_coming = |coming: &Option<Coming>, generation| {
+            coming.as_ref().is_some_and(|coming| coming.generation == generation)
+        };
+        let (generation, outcome) = match word {
+            Word::Made { generation, .. } | Word::Probed { generation, .. }
+                if !of_coming(&self.coming, generation) =>
+            {
+                return ControlFlow::Continue(());
+            }
+            Word::Made { generation, outcome } => (generation, outcome.map(|state| self.on_made(state))),
+            Word::Probed { generation, outcome } => (
+                generation,
+                outcome.map(|()| {
+                    if let Some(coming) = &mut self.coming {
+                        coming.passed();
+                    }
+                }),
+            ),
+            Word::Measured(memory) => {
+                self.care.measured(memory);
+                return ControlFlow::Continue(());
+            }
+            Word::Heir { outcome, pid, progress } => {
+                self.on_heir(outcome, pid, &progress);
+                return ControlFlow::Continue(());
+            }
+        };
+        match outcome {
+            Ok(()) => self.advance(),
+            Err(why) if self.is_first() => return ControlFlow::Break(Err(ServeError::new(why))),
+            Err(why) => self.on_failed(generation, why),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The state of the generation on its way. The first serves from its first worker on, if it need not be probed.
+    fn on_made(&mut self, state: Arc<State>) {
+        let first = self.is_first();
+        let Some(coming) = &mut self.coming else { return };
+        coming.state = Made::Yes(state.clone());
+        if first && state.settings.ready_check.paths.is_empty() {
+            self.swap(state);
+        }
+    }
+
+    /// From now on requests see this state.
+    fn swap(&mut self, state: Arc<State>) {
+        self.shared.current.store(state);
+        self.shared.outage.is_over();
+        self.shared.phase.send_if_modified(|phase| {
+            let booting = *phase == Phase::Booting;
+            if booting {
+                *phase = Phase::Open;
+            }
+            booting
+        });
+    }
+
+    /// Nothing has ever served.
+    fn is_first(&self) -> bool {
+        self.shared.fleet().current().is_none() && self.stage != Stage::Stranded
+    }
+
+    /// One look of the clock.
+    fn look(&mut self) {
+        // A generation on its way has its own number of workers.
+        if self.coming.is_some() {
+            return;
+        }
+        if let Some(wanted) = self.care.look(&self.shared, &self.fleet, &self.ears.words()) {
+            tracing::info!(workers = wanted, "the number of workers follows the queue");
+            self.scale_to(wanted);
+        }
+    }
+
+    fn scale_to(&mut self, wanted: usize) {
+        self.fleet.scale_to(wanted);
+        self.show(|view| view.wanted = wanted);
+    }
+
+    fn watch_clock(&self) {
+        tokio::spawn(clock::watch_clock(self.shared.clone(), self.fleet.clone()));
+    }
+
+    fn open(&mut self, bound: Bound) {
+        self.doors.open(bound, &self.shared);
+        let urls = self.doors.urls();
+        self.show(|view| view.addresses = urls);
+    }
+
+    fn show(&self, change: impl FnOnce(&mut FleetView)) {
+        change(&mut self.shared.fleet());
+    }
+
+    /// The first start failed. Somebody looks: the program ends, but in `dev`, where the page says why.
+    async fn give_up(&mut self, traceback: &str) -> Flow {
+        let sentence = format!("the application could not be started:\n{}", traceback.trim_end());
+        let Some(dev) = self.shared.dev.clone().filter(|_| self.run.mode == Mode::Dev) else {
+            return ControlFlow::Break(Err(ServeError::new(sentence)));
+        };
+        tracing::error!("{sentence}");
+        self.stage = Stage::Stranded;
+        if let Some(coming) = self.coming.take() {
+            coming.over(Err(traceback.to_owned()));
+        }
+        dev.broke(traceback).await;
+        ControlFlow::Continue(())
+    }
+
+    #[allow(
+        clippy::print_stderr,
+        reason = "the line that scripts and people wait for, whatever the log's form"
+    )]
+    fn say_ready(&mut self, wanted: usize) {
+        if let Some((bound, ready)) = self.waiting.take() {
+            self.open(bound);
+            if let Some(control) = &self.control {
+                control.take_over();
+            }
+            upgrade::tell_ready(ready);
+        }
+        let workers = match wanted {
+            1 => "1 worker".to_owned(),
+            n => format!("{n} workers"),
+        };
+        let state = self.shared.state();
+        let app = state.project.as_ref().and_then(|project| project.said.app.clone()).unwrap_or_default();
+        let app = app.strip_suffix(":application").unwrap_or(&app);
+        logging::flush();
+        let sentence = format!("ready on {} ({workers}, {app})", self.doors.urls().join(", "));
+        eprintln!("bandstand: {sentence}");
+        service::store(&self.doors.sockets());
+        service::ready(&sentence);
+    }
+
+    /// No new connections; what runs is finished beside us.
+    fn stop(&mut self, heir: bool) {
+        self.stage = Stage::Stopping { heir };
+        service::stopping();
+        if let Some(coming) = self.coming.take() {
+            self.abandon(coming, "the server is stopping");
+        }
+        self.doors.close_all(!heir);
+        self.ears.drained = Some(tokio::spawn(stop::drain(self.shared.clone(), self.fleet.clone())));
+    }
+}

@@ -1,0 +1,209 @@
+//! A reload, step by step: settings read, addresses bound, a generation begun, and either all of it serves or nothing has
+//! changed.
+//!
+//! Owns the order of the steps and the swap itself. The invariants of `docs/decisions/0006-generations.md` hold here: the
+//! pool points at the old generation until the new one is complete, and of two reloads the newer wins.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bandstand_config::Settings;
+use bandstand_supervisor::{Fleet, GenerationNumber};
+use tokio::sync::mpsc;
+
+use super::super::coming::{Asked, Coming};
+use super::super::environment::plan;
+use super::super::orders::Progress;
+use super::super::prepare::{Prepared, Present, lasting, prepare};
+use super::super::view::{FleetView, GenerationState};
+use super::super::{Again, Mode, care, greet, limits, service};
+use super::{Conductor, Stage, Word};
+use crate::observe::logging;
+use crate::shared::State;
+
+/// How often the books of an ended fleet are looked at until they are closed.
+const CLOSING: Duration = Duration::from_millis(5);
+
+impl Conductor {
+    /// Begins a generation from settings and code as they are now.
+    pub(super) async fn reload(&mut self, hold: bool, progress: mpsc::UnboundedSender<Progress>) {
+        let asked = Asked { hold, logged: self.run.mode == Mode::Serve, progress };
+        let free =
+            self.is_free().and_then(|()| self.run.again.clone().ok_or("it was started without".to_owned()));
+        let again = match free {
+            Ok(again) => again,
+            Err(why) => return asked.over(Err(why)),
+        };
+        if let Some(older) = self.coming.take() {
+            self.abandon(older, "a newer reload took its place");
+        }
+        service::reloading();
+        self.shared.pool.hold(hold);
+        asked.say("reading settings");
+        match self.read(again, &asked).await {
+            Ok(prepared) => self.begin(prepared, asked).await,
+            Err(why) => self.fail(asked, why),
+        }
+    }
+
+    /// Everything that can fail without a process, beside the runtime.
+    async fn read(&self, again: Again, asked: &Asked) -> Result<Prepared, String> {
+        let state = self.shared.state();
+        let old = self.run.loaded.settings.clone();
+        let read = tokio::task::spawn_blocking(move || again()).await;
+        let mut run = read.unwrap_or_else(|_| Err("settings cannot be read".to_owned()))?;
+        run.again = run.again.or_else(|| self.run.again.clone());
+        run.mode = self.run.mode;
+        let new = &run.loaded.settings;
+        lasting(&old, new).into_iter().for_each(|sentence| asked.say(&sentence));
+        let missing = self.doors.missing(&new.bind);
+        let present = Present { settings: old, access_log: state.access_log.clone() };
+        let prepared = tokio::task::spawn_blocking(move || prepare(run, present, &missing)).await;
+        prepared.unwrap_or_else(|_| Err("addresses and logs cannot be opened".to_owned()))
+    }
+
+    async fn begin(&mut self, prepared: Prepared, asked: Asked) {
+        let Prepared { run, bound, access_log } = prepared;
+        let wanted = self.wanted(&run.loaded.settings);
+        let number = if self.stage == Stage::Stranded {
+            match self.start_anew(plan(&run, wanted)).await {
+                Ok(()) => 1,
+                Err(why) => return self.fail(asked, why),
+            }
+        } else {
+            self.fleet.begin(plan(&run, wanted)).0
+        };
+        self.show(|view| view.begin(number));
+        asked.say("importing the project");
+        self.coming = Some(Coming::new(number, Arc::new(run), access_log, Some(bound), wanted, Some(asked)));
+    }
+
+    /// As many as there are, if only somebody has scaled since: a reload must not take capacity away. As many as the
+    /// settings say, if they say something else than before.
+    fn wanted(&self, new: &Settings) -> usize {
+        let (old, now) = (&self.run.loaded.settings, self.shared.fleet().wanted);
+        let bounds = care::bounds_of(new);
+        let kept = now > 0 && (old.workers == new.workers || bounds.is_some());
+        let wanted = if kept { now } else { new.workers.get() };
+        bounds.map_or(wanted, |(least, most)| wanted.clamp(least, most))
+    }
+
+    /// In `dev`, after a first start that failed: the fleet is gone, and another begins.
+    async fn start_anew(&mut self, plan: bandstand_supervisor::Plan) -> Result<(), String> {
+        self.fleet.stop(std::time::Instant::now()).await;
+        // Numbers begin anew: nothing of the old ones may be left in the books.
+        while !self.shared.pool.snapshot().links.is_empty() {
+            tokio::time::sleep(CLOSING).await;
+        }
+        let wanted = usize::from(plan.workers);
+        let (fleet, events) = Fleet::start(plan).map_err(|error| error.to_string())?;
+        self.fleet = fleet;
+        self.ears.turn_to(events);
+        self.stage = Stage::Running;
+        self.show(|view| {
+            let addresses = std::mem::take(&mut view.addresses);
+            *view = FleetView { addresses, wanted, ..FleetView::default() };
+        });
+        self.watch_clock();
+        Ok(())
+    }
+
+    /// The state of the generation on its way, from its first hello.
+    pub(super) fn make_state(&self, hello: Vec<u8>) {
+        let Some(coming) = &self.coming else { return };
+        let (run, access_log, generation) =
+            (coming.run.clone(), coming.access_log.clone(), coming.generation);
+        let words = self.ears.words();
+        tokio::task::spawn_blocking(move || {
+            let outcome = greet::greet(&run.loaded, run.mode, &hello, access_log, generation);
+            let _ = words.send(Word::Made { generation, outcome: outcome.map(Arc::new) }); // nobody listens any more at the end
+        });
+    }
+
+    /// The generation on its way is complete: it serves from here on.
+    pub(super) fn serve(&mut self, state: Arc<State>) {
+        let Some(mut coming) = self.coming.take() else { return };
+        let settings = &state.settings;
+        let first = self.shared.fleet().current().is_none();
+        self.shared.pool.switch(coming.generation);
+        self.swap(state.clone());
+        self.shared.pool.set_limits(limits(settings));
+        let most_each = settings.max_connections_per_ip.map(std::num::NonZeroUsize::get);
+        self.shared.connections.set_limits(settings.max_connections.get(), most_each);
+        if let Some(bound) = coming.bound.take() {
+            self.open(bound);
+            self.doors.keep_only(&settings.bind, &self.shared);
+            let urls = self.doors.urls();
+            self.show(|view| view.addresses = urls);
+        }
+        // It cannot fail a second time: only the first opens anything.
+        let _ = logging::start(settings.log, settings.log_format);
+        self.fleet.promote(GenerationNumber(coming.generation));
+        self.show(|view| view.promote(coming.generation));
+        self.run = coming.run.clone();
+        if let Some(dev) = self.shared.dev.as_ref().filter(|_| coming.asked.is_none()) {
+            dev.mended();
+        }
+        if first {
+            self.say_ready(coming.wanted);
+        }
+        self.succeed(coming);
+    }
+
+    fn succeed(&mut self, coming: Coming) {
+        let generation = coming.generation;
+        let Some(asked) = &coming.asked else { return };
+        if asked.hold {
+            self.shared.pool.hold(false);
+        }
+        let view = self.shared.fleet();
+        let leaving: usize = view
+            .generations
+            .iter()
+            .filter(|other| other.state == GenerationState::Leaving)
+            .map(|other| other.workers)
+            .sum();
+        drop(view);
+        let sentence = match leaving {
+            0 => format!("generation {generation} serves"),
+            1 => format!("generation {generation} serves, 1 older worker finishes"),
+            n => format!("generation {generation} serves, {n} older workers finish"),
+        };
+        asked.say(&sentence);
+        service::ready(&sentence);
+        self.show(|view| view.last_reload = Some((SystemTime::now(), Ok(generation))));
+        coming.over(Ok(generation));
+    }
+
+    /// A generation on its way could not boot, or was found wanting: it is ended, and everything is as it was.
+    pub(super) fn on_failed(&mut self, generation: u32, account: String) {
+        self.show(|view| view.fail(generation));
+        let Some(coming) = self.coming.take_if(|coming| coming.generation == generation) else { return };
+        self.fleet.discard(GenerationNumber(generation));
+        if let Some(asked) = coming.asked {
+            self.fail(asked, account);
+        }
+    }
+
+    fn fail(&mut self, asked: Asked, why: String) {
+        if asked.hold {
+            self.shared.pool.hold(false);
+        }
+        if asked.logged {
+            tracing::error!("the reload failed, everything is as it was: {}", why.trim_end());
+        }
+        service::ready("the last reload failed");
+        self.show(|view| view.last_reload = Some((SystemTime::now(), Err(why.clone()))));
+        asked.over(Err(why));
+    }
+
+    /// Nobody wants it any more.
+    pub(super) fn abandon(&mut self, coming: Coming, why: &str) {
+        self.fleet.discard(GenerationNumber(coming.generation));
+        self.show(|view| view.fail(coming.generation));
+        if coming.asked.as_ref().is_some_and(|asked| asked.hold) {
+            self.shared.pool.hold(false);
+        }
+        coming.over(Err(why.to_owned()));
+    }
+}

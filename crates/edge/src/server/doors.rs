@@ -1,0 +1,177 @@
+//! The addresses that are served: opened, taken away, handed on.
+//!
+//! Owns which listeners there are and the tasks that accept; how an address becomes sockets is `listener`'s. A reload opens
+//! what is new before anything changes, and closes what is gone after everything has.
+//! Invariant: an address that is in both the old and the new settings is never closed, not for a moment.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bandstand_config::Bind;
+use tokio::task::JoinHandle;
+
+use crate::connection::registry::Door;
+use crate::handed_down::HandedDown;
+use crate::listener::{self, BindError, Listener};
+use crate::shared::Shared;
+
+/// What is bound and does not accept yet.
+pub(super) struct Bound(Vec<(Bind, Listener)>);
+
+/// All addresses that are served.
+#[derive(Default)]
+pub(super) struct Doors {
+    open: Vec<Entrance>,
+}
+
+/// One socket that accepts.
+struct Entrance {
+    bind: Bind,
+    url: String,
+    /// The same socket, to be handed on; `None`: the system had no descriptor left.
+    socket: Option<OwnedFd>,
+    file: Option<PathBuf>,
+    door: Arc<Door>,
+    accepting: JoinHandle<()>,
+}
+
+impl Bound {
+    /// Binds all of `binds`.
+    ///
+    /// # Errors
+    /// The first that cannot be bound; those before it are closed again.
+    pub(super) fn all(binds: &[Bind], handed_down: &mut HandedDown) -> Result<Self, BindError> {
+        let mut bound = Bound(Vec::new());
+        for bind in binds {
+            let listeners = listener::bind(bind, handed_down)?;
+            bound.0.extend(listeners.into_iter().map(|listener| (bind.clone(), listener)));
+        }
+        Ok(bound)
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.0.iter().filter_map(|(_, listener)| listener.file()).for_each(remove);
+    }
+}
+
+impl Doors {
+    /// Those of `binds` that are not served yet.
+    pub(super) fn missing(&self, binds: &[Bind]) -> Vec<Bind> {
+        let served = |bind: &Bind| self.open.iter().any(|entrance| entrance.bind == *bind);
+        binds.iter().filter(|bind| !served(bind)).cloned().collect()
+    }
+
+    /// Begins to accept.
+    pub(super) fn open(&mut self, mut bound: Bound, shared: &Arc<Shared>) {
+        for (bind, listener) in std::mem::take(&mut bound.0) {
+            let door = Arc::new(Door::default());
+            let (url, file) = (listener.url(), listener.file().map(Path::to_owned));
+            let socket = listener.duplicate().ok();
+            let (shared, through) = (shared.clone(), door.clone());
+            let accepting = tokio::spawn(async move {
+                if let Err(error) = listener.accept(shared, through).await {
+                    tracing::error!(%error, "a listener failed");
+                }
+            });
+            self.open.push(Entrance { bind, url, socket, file, door, accepting });
+        }
+    }
+
+    /// Closes all but `binds`; their connections close as they come to rest.
+    pub(super) fn keep_only(&mut self, binds: &[Bind], shared: &Shared) {
+        let (kept, gone) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition::<Vec<_>, _>(|entrance| binds.contains(&entrance.bind));
+        self.open = kept;
+        if gone.is_empty() {
+            return;
+        }
+        gone.into_iter().for_each(|entrance| entrance.close(true));
+        shared.connections.wake_all();
+    }
+
+    /// Accepts no more. `files`: those of Unix sockets are removed, nobody else needs them.
+    pub(super) fn close_all(&mut self, files: bool) {
+        std::mem::take(&mut self.open).into_iter().for_each(|entrance| entrance.close(files));
+    }
+
+    /// As a person would type them.
+    pub(super) fn urls(&self) -> Vec<String> {
+        self.open.iter().map(|entrance| entrance.url.clone()).collect()
+    }
+
+    /// `(address as it is written in the settings, socket)`, for a program that takes over.
+    pub(super) fn sockets(&self) -> Vec<(String, BorrowedFd<'_>)> {
+        let sockets = self.open.iter().filter_map(|entrance| {
+            entrance.socket.as_ref().map(|socket| (entrance.bind.to_string(), socket.as_fd()))
+        });
+        sockets.collect()
+    }
+}
+
+impl Entrance {
+    fn close(self, file: bool) {
+        self.accepting.abort();
+        self.door.close();
+        if let Some(path) = self.file.as_deref().filter(|_| file) {
+            remove(path);
+        }
+    }
+}
+
+/// The file of a socket that nobody listens on any more; gone already is fine.
+fn remove(path: &Path) {
+    let _ = std::fs::remove_file(path);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::h1::tests::shared;
+
+    fn binds(texts: &[&str]) -> Vec<Bind> {
+        texts.iter().map(|text| Bind::parse(text).unwrap()).collect()
+    }
+
+    /// A reload keeps, adds and takes away: what stays has the same socket.
+    #[tokio::test]
+    async fn an_address_that_stays_is_never_closed() {
+        let folder = std::env::temp_dir().join(format!("bandstand-doors-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let [stays, goes] = ["stays", "goes"].map(|name| folder.join(name));
+        let bind = |path: &Path| Bind::Unix(path.to_owned());
+        let shared = shared(|_| {});
+        let mut doors = Doors::default();
+        let first = [bind(&stays), bind(&goes)];
+        doors.open(Bound::all(&first, &mut HandedDown::default()).unwrap(), &shared);
+        let waiting = std::os::unix::net::UnixStream::connect(&stays).unwrap();
+        let mut second = binds(&["127.0.0.1:0"]);
+        second.push(bind(&stays));
+        let new = doors.missing(&second);
+        assert_eq!(new, binds(&["127.0.0.1:0"]));
+        doors.open(Bound::all(&new, &mut HandedDown::default()).unwrap(), &shared);
+        doors.keep_only(&second, &shared);
+        assert_eq!(doors.urls().len(), 2);
+        assert!(!goes.exists() && stays.exists());
+        assert!(waiting.peer_addr().is_ok());
+        assert!(std::os::unix::net::UnixStream::connect(&stays).is_ok());
+        doors.close_all(true);
+        assert!(!stays.exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// What was bound for a reload that failed leaves nothing behind.
+    #[test]
+    fn what_was_bound_in_vain_is_gone() {
+        let folder = std::env::temp_dir().join(format!("bandstand-vain-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket");
+        let both = [Bind::Unix(path.clone()), Bind::Unix(folder.join("no/such/folder"))];
+        assert!(Bound::all(&both, &mut HandedDown::default()).is_err());
+        assert!(!path.exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,86 @@
+//! The first words of a generation: what its first worker says of its project, and what follows from that.
+//!
+//! Owns the way from a hello to the `State` that requests of that generation see (settings with the project's own,
+//! static files, hosts). It reads folders, and so runs beside the runtime.
+
+use std::sync::Arc;
+
+use bandstand_config::{Loaded, Origin, ProjectSettings, Settings};
+
+use super::{Mode, state_of};
+use crate::assets::{HashedNames, Manifest, Root, RootKind};
+use crate::observe::record::AccessLog;
+use crate::shared::{Project, State};
+
+/// Makes the state of a generation from the JSON of its first hello.
+///
+/// # Errors
+/// The hello cannot be read, or a folder of static files cannot: a sentence.
+pub(super) fn greet(
+    loaded: &Loaded,
+    mode: Mode,
+    hello: &[u8],
+    access_log: Option<Arc<AccessLog>>,
+    generation: u32,
+) -> Result<State, String> {
+    let said = ProjectSettings::from_json(hello)
+        .map_err(|error| format!("the worker's hello cannot be read: {error}"))?;
+    let mut loaded = loaded.with_django(&said);
+    if mode == Mode::Dev {
+        prefer_finders(&mut loaded, &said, generation);
+    }
+    for note in &loaded.notes {
+        tracing::info!("{note}");
+    }
+    let assets = open_assets(&loaded.settings)?;
+    let hosts = hosts_of(&said);
+    Ok(state_of(&loaded.settings, Some(Project { said, assets, hosts }), access_log, generation))
+}
+
+/// With DEBUG, Django's finders serve static files as they are in the sources; what was once collected is older.
+fn prefer_finders(loaded: &mut Loaded, said: &ProjectSettings, generation: u32) {
+    let from_django = matches!(loaded.origins.get("static"), Some(Origin::Default | Origin::Django(_)));
+    if said.django.as_ref().is_some_and(|django| django.debug) && from_django {
+        loaded.settings.static_files = None;
+        loaded.notes.retain(|note| !note.starts_with("STATIC"));
+    }
+    // The same at each save would be noise.
+    if generation > 1 {
+        loaded.notes.clear();
+    }
+}
+
+fn open_assets(settings: &Settings) -> Result<Manifest, String> {
+    let mut roots = Vec::new();
+    if let Some(mount) = &settings.static_files {
+        roots.push(Root {
+            prefix: mount.url.clone(),
+            dir: mount.root.clone(),
+            kind: RootKind::Static,
+            hashed: HashedNames::Detect,
+        });
+    }
+    if let Some(mount) = &settings.media {
+        roots.push(Root {
+            prefix: mount.url.clone(),
+            dir: mount.root.clone(),
+            kind: RootKind::Media,
+            hashed: HashedNames::Never,
+        });
+    }
+    let assets = Manifest::new(roots).map_err(|error| error.to_string())?;
+    for warning in assets.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(assets)
+}
+
+/// Django's `ALLOWED_HOSTS`; with `DEBUG` and none given, Django answers for this machine only (its documentation of the
+/// setting). `None` for other apps: they answer for any host.
+fn hosts_of(said: &ProjectSettings) -> Option<Vec<String>> {
+    let django = said.django.as_ref()?;
+    if django.debug && django.allowed_hosts.is_empty() {
+        return Some([".localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec());
+    }
+    Some(django.allowed_hosts.clone())
+}
