@@ -12,6 +12,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::habits::{self, Habit};
 use crate::report::{self, Failure};
+use crate::running;
 
 /// The whole command line.
 pub(crate) fn command() -> Command {
@@ -20,6 +21,9 @@ pub(crate) fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .subcommand(with_settings(
+            Command::new("dev").about("Serve the project while it is written: follow its files, reload, show errors"),
+        ))
         .subcommand(with_settings(
             Command::new("serve").about("Serve the project in the foreground, in production"),
         ))
@@ -49,6 +53,7 @@ pub(crate) fn command() -> Command {
                         .help("Include Django's checks for deployment"),
                 ),
         )
+        .subcommands(running::verbs())
         .subcommand(Command::new("version").about("Print the version"))
 }
 
@@ -57,19 +62,34 @@ pub(crate) fn command() -> Command {
 /// # Errors
 /// A wrong `-e`, or a current folder that is gone.
 pub(crate) fn sources(matches: &ArgMatches) -> Result<Sources, Failure> {
-    let cwd = std::env::current_dir().map_err(|error| Failure::Run {
-        sentence: format!("the current folder cannot be read: {error}"),
-        code: 1,
-    })?;
     let mut flags = flags(matches);
     if let Some(class) = matches.get_one::<String>(WORKER_CLASS) {
         let habit = habits::worker_class(class);
         report::say(&habit.sentence);
         add_habit(&mut flags, &habit);
     }
+    if matches.get_flag(RELOAD) {
+        report::say(habits::RELOAD);
+    }
+    let app_env = app_env(matches).map_err(|problem| Failure::Configuration(Errors::from(problem)))?;
+    surroundings(flags, app_env)
+}
+
+/// What settings depend on beside these flags and variables.
+///
+/// # Errors
+/// A current folder that is gone.
+pub(crate) fn surroundings(
+    flags: Vec<(String, Vec<String>)>,
+    app_env: Vec<(String, String)>,
+) -> Result<Sources, Failure> {
+    let cwd = std::env::current_dir().map_err(|error| Failure::Run {
+        sentence: format!("the current folder cannot be read: {error}"),
+        code: 1,
+    })?;
     Ok(Sources {
         flags,
-        app_env: app_env(matches).map_err(|problem| Failure::Configuration(Errors::from(problem)))?,
+        app_env,
         env: environment(),
         cwd,
         // The quota of the control group counts, not only the processors. One is right when nobody can say.
@@ -109,6 +129,21 @@ fn with_settings(command: Command) -> Command {
                 .help_heading("Application")
                 .help("Gunicorn's worker class: understood, and says what it means here"),
         )
+        .arg(
+            Arg::new(NO_PRELOAD)
+                .long("no-preload")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("preload")
+                .help_heading("Workers")
+                .help("The same as --preload=off"),
+        )
+        .arg(
+            Arg::new(RELOAD)
+                .long("reload")
+                .action(ArgAction::SetTrue)
+                .help_heading("Development")
+                .help("Gunicorn's flag: says that `bandstand dev` is what watches files"),
+        )
         .next_line_help(true)
 }
 
@@ -128,8 +163,14 @@ const APP_ENV: &str = "-e";
 /// Id of `-k`, which no key can have.
 const WORKER_CLASS: &str = "-k";
 
+/// Id of `--no-preload`, which no key can have.
+const NO_PRELOAD: &str = "--no-preload";
+
+/// Id of `--reload`, which no key can have.
+const RELOAD: &str = "--reload";
+
 /// The flag of one row; APP is the one positional.
-fn flag(knob: &'static Knob) -> Arg {
+pub(crate) fn flag(knob: &'static Knob) -> Arg {
     let arg = Arg::new(knob.key).value_name(reference::placeholder(knob.kind)).help(help(knob));
     if knob.kind == Kind::App {
         return arg;
@@ -162,7 +203,8 @@ fn flags(matches: &ArgMatches) -> Vec<(String, Vec<String>)> {
         let values: Vec<String> = matches.get_many::<String>(knob.key)?.cloned().collect();
         Some((knob.key.to_owned(), values))
     });
-    given.collect()
+    let unload = matches.get_flag(NO_PRELOAD).then(|| ("preload".to_owned(), vec!["off".to_owned()]));
+    given.chain(unload).collect()
 }
 
 /// A flag of its own wins over the habit.
@@ -228,6 +270,10 @@ mod tests {
                 vec![one("app", &["shop:app"]), one("loop", &["asyncio"])],
             ),
             ("bandstand explain --format json --bridge=off", vec![one("bridge", &["off"])]),
+            ("bandstand serve --preload shop:app", vec![one("app", &["shop:app"]), one("preload", &["on"])]),
+            ("bandstand serve --preload=off", vec![one("preload", &["off"])]),
+            ("bandstand serve --no-preload", vec![one("preload", &["off"])]),
+            ("bandstand serve --reload", vec![]),
             ("bandstand serve --static /static/=out", vec![one("static", &["/static/=out"])]),
         ] {
             assert_eq!(parsed(line).unwrap(), wanted, "{line}");
@@ -249,6 +295,7 @@ mod tests {
             "bandstand serve --max-boddy 1",
             "bandstand serve a b",
             "bandstand serve --paths x",
+            "bandstand serve --preload --no-preload",
         ] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -1,8 +1,13 @@
-//! Habits of gunicorn users that have no setting here: `-k CLASS`.
+//! Habits of gunicorn users that have no setting here: `-k CLASS`, `--reload`.
 //!
-//! Owns what each worker class of gunicorn means in settings of this server, and the sentence that says so. A setting that is given
-//! by its own flag wins over the habit. Invariant: a class never stops a start; what is not known is said and passed over.
-//! Source: gunicorn's documentation of `worker_class`; uvicorn's and uvicorn-worker's of their classes.
+//! Owns the words for them; what each worker class means is the `config` crate's, which reads it in a `gunicorn.conf.py` too. A
+//! setting that is given by its own flag wins over the habit. Invariant: a habit never stops a start.
+
+use bandstand_config::gunicorn::classes;
+
+/// What `--reload` means here. A start goes on, as it does with gunicorn: only the watching is missing.
+pub(crate) const RELOAD: &str =
+    "--reload does nothing here: serve does not watch files; use `bandstand dev`, which does";
 
 /// What a worker class means here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,89 +20,19 @@ pub(crate) struct Habit {
 
 /// The meaning of `-k class`.
 pub(crate) fn worker_class(class: &str) -> Habit {
-    let row = CLASSES.iter().find(|row| row.names.contains(&class));
-    let Some(Row { settings, why, .. }) = row else {
-        let sentence = format!(
-            "-k {class} is not used: workers are this server's own, and --interface wsgi, asgi or both says how they call the application"
-        );
-        return Habit { settings: &[], sentence };
-    };
-    let flags: Vec<String> = settings.iter().map(|(key, value)| format!("--{key} {value}")).collect();
-    Habit { settings, sentence: format!("-k {class} is read as {}: {why}", flags.join(" ")) }
+    let meaning = classes::worker_class(class);
+    Habit { settings: meaning.settings, sentence: format!("-k {class} {}", meaning.sentence) }
 }
-
-struct Row {
-    names: &'static [&'static str],
-    settings: &'static [(&'static str, &'static str)],
-    why: &'static str,
-}
-
-const CLASSES: &[Row] = &[
-    Row {
-        names: &["sync", "gunicorn.workers.sync.SyncWorker"],
-        settings: &[("interface", "wsgi"), ("threads", "1")],
-        why: "one request at once in each worker; slow clients never hold one here, so more threads are safe where the application is",
-    },
-    Row {
-        names: &["gthread", "gunicorn.workers.gthread.ThreadWorker"],
-        settings: &[("interface", "wsgi")],
-        why: "each worker has --threads threads",
-    },
-    Row {
-        names: &["gevent", "gevent_wsgi", "gevent_pywsgi", "eventlet", "tornado"],
-        settings: &[("interface", "wsgi")],
-        why: "there are no green threads here; idle and slow clients cost no thread, and --threads says how many requests wait for databases at once",
-    },
-    Row {
-        names: &[
-            "asgi",
-            "gunicorn.workers.gasgi.ASGIWorker",
-            "uvicorn.workers.UvicornWorker",
-            "uvicorn_worker.UvicornWorker",
-        ],
-        settings: &[("interface", "asgi")],
-        why: "one event loop in each worker; without -k a Django project gets both interfaces, and each view the cheaper one",
-    },
-    Row {
-        names: &["uvicorn.workers.UvicornH11Worker", "uvicorn_worker.UvicornH11Worker"],
-        settings: &[("interface", "asgi"), ("loop", "asyncio")],
-        why: "HTTP is never parsed in Python here, so only the loop differs",
-    },
-];
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bandstand_config::knobs;
 
     #[test]
-    fn classes() {
-        for (class, settings, said) in [
-            (
-                "sync",
-                &[("interface", "wsgi"), ("threads", "1")][..],
-                "-k sync is read as --interface wsgi --threads 1: ",
-            ),
-            ("gthread", &[("interface", "wsgi")], "--interface wsgi"),
-            ("gevent", &[("interface", "wsgi")], "green threads"),
-            ("uvicorn.workers.UvicornWorker", &[("interface", "asgi")], "--interface asgi: "),
-            (
-                "uvicorn_worker.UvicornH11Worker",
-                &[("interface", "asgi"), ("loop", "asyncio")],
-                "--loop asyncio",
-            ),
-            ("shop.workers.Own", &[], "is not used"),
-        ] {
-            let habit = worker_class(class);
-            assert_eq!(habit.settings, settings, "{class}");
-            assert!(habit.sentence.contains(said), "{}", habit.sentence);
-        }
-    }
-
-    #[test]
-    fn every_class_sets_keys_that_exist() {
-        for (key, _) in CLASSES.iter().flat_map(|row| row.settings) {
-            assert!(knobs::find(key).is_some(), "{key}");
-        }
+    fn a_class_is_named_with_its_flag() {
+        let habit = worker_class("gthread");
+        assert!(habit.sentence.starts_with("-k gthread is read as --interface wsgi: "), "{}", habit.sentence);
+        assert_eq!(habit.settings, [("interface", "wsgi")]);
+        assert!(worker_class("shop.Own").sentence.starts_with("-k shop.Own is not used"));
     }
 }

@@ -7,9 +7,12 @@
 
 mod args;
 mod commands;
+mod figures;
+mod gunicorn;
 mod habits;
 mod project;
 mod report;
+mod running;
 
 use std::process::ExitCode;
 
@@ -23,10 +26,19 @@ fn main() -> ExitCode {
         Err(error) => return report::usage(&error),
     };
     let outcome = match matches.subcommand() {
+        Some(("dev", matches)) => commands::dev::run(matches),
         Some(("serve", matches)) => commands::serve::run(matches),
         Some(("check", matches)) => commands::check::run(matches),
         Some(("explain", matches)) => commands::explain::run(matches),
         Some(("config", matches)) => commands::config::run(matches),
+        Some(("status", matches)) => commands::status::run(matches),
+        Some(("requests", matches)) => commands::requests::run(matches),
+        Some(("stacks", matches)) => commands::stacks::run(matches),
+        Some(("top", matches)) => commands::top::run(matches),
+        Some(("reload", matches)) => commands::reload::run(matches),
+        Some(("scale", matches)) => commands::scale::run(matches),
+        Some(("reopen", matches)) => commands::reopen::run(matches),
+        Some(("stop", matches)) => commands::stop::run(matches),
         Some(("version", _)) => commands::version::run(),
         _ => unreachable!("clap asks for one of the verbs that args.rs names"),
     };

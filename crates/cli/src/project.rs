@@ -7,7 +7,7 @@
 use std::process::{Command, Output, Stdio};
 
 use bandstand_config::{Description, Loaded, Project, python};
-use bandstand_edge::{Run, worker_environment};
+use bandstand_edge::{Mode, Run, worker_environment};
 
 use crate::args;
 use crate::report::Failure;
@@ -23,7 +23,7 @@ pub(crate) fn find(loaded: Loaded) -> Result<Run, Failure> {
     let python =
         python::find(asked, args::program().as_deref(), &env, &project.chdir).map_err(Failure::Project)?;
     let app_env = loaded.app_env.clone();
-    Ok(Run { loaded, project, python: python.path, app_env })
+    Ok(Run { loaded, project, python: python.path, app_env, mode: Mode::Serve, again: None })
 }
 
 /// Imports the project in its own Python and lets it describe itself; `wishes` are further words for the worker (`--check`).

@@ -10,16 +10,16 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use bandstand_config::{Bind, Destination, Finding, Loaded, Weight, load};
+use bandstand_config::{Bind, Destination, Finding, Loaded, Weight};
 use clap::ArgMatches;
 
 use crate::report::{self, Failure};
-use crate::{args, project};
+use crate::{args, gunicorn, project};
 
 /// Prints what was found; status 1 if any of it is an error.
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    let loaded = load(args::sources(matches)?)
-        .map_err(|errors| Failure::Run { sentence: errors.to_string(), code: 1 })?;
+    let loaded = gunicorn::load(args::sources(matches)?)
+        .map_err(|failure| Failure::Run { sentence: failure.sentence(), code: 1 })?;
     let run = project::find(loaded)?;
     let wishes: &[&str] = if matches.get_flag("deploy") { &["--check", "--deploy"] } else { &["--check"] };
     let described = project::describe(&run, wishes).map_err(|why| Failure::Run {
@@ -241,7 +241,7 @@ mod tests {
             ("static", "/nowhere/s"),
             ("media", "/nowhere/m"),
         ];
-        let loaded = load(bandstand_config::Sources {
+        let loaded = bandstand_config::load(bandstand_config::Sources {
             flags: flags.map(|(key, value)| (key.to_owned(), vec![value.to_owned()])).to_vec(),
             app_env: vec![],
             env: vec![],

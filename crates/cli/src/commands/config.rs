@@ -3,18 +3,18 @@
 //! Owns the choice of form. What the Django project says is asked of the project's own Python when the folder has one; when it
 //! cannot answer, a note says so and the rest is printed.
 
-use bandstand_config::{Loaded, ProjectSettings, explain, load, reference};
+use bandstand_config::{Loaded, ProjectSettings, explain, reference};
 use clap::ArgMatches;
 
 use crate::report::{self, Failure};
-use crate::{args, project};
+use crate::{args, gunicorn, project};
 
 /// Prints the settings, or with `--reference` the page that describes them.
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     if matches.get_flag("reference") {
         return report::print(&reference::markdown());
     }
-    let mut loaded = load(args::sources(matches)?).map_err(Failure::Configuration)?;
+    let mut loaded = gunicorn::load(args::sources(matches)?)?;
     match ask(&loaded) {
         Ok(said) => loaded = loaded.with_django(&said),
         Err(why) => loaded.notes.push(format!("the project's own settings are not in here: {why}")),

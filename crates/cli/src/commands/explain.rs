@@ -10,16 +10,16 @@ mod pins;
 use std::path::Path;
 
 use bandstand_config::describe::{Description, Finding, Middleware, Road, Route, WebSocketRoute};
-use bandstand_config::{Interface, Loaded, Mount, load};
+use bandstand_config::{Interface, Loaded, Mount};
 use clap::ArgMatches;
 use serde::Serialize;
 
 use crate::report::{self, Failure};
-use crate::{args, project};
+use crate::{args, gunicorn, project};
 
 /// Prints the explanation.
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    let loaded = load(args::sources(matches)?).map_err(Failure::Configuration)?;
+    let loaded = gunicorn::load(args::sources(matches)?)?;
     let run = project::find(loaded)?;
     let described = project::describe(&run, &[]).map_err(|why| Failure::Run {
         sentence: format!("the application could not be imported: {why}"),

@@ -2,6 +2,15 @@
 
 pub(crate) mod check;
 pub(crate) mod config;
+pub(crate) mod dev;
 pub(crate) mod explain;
+pub(crate) mod reload;
+pub(crate) mod reopen;
+pub(crate) mod requests;
+pub(crate) mod scale;
 pub(crate) mod serve;
+pub(crate) mod stacks;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod top;
 pub(crate) mod version;
