@@ -20,6 +20,12 @@ def serve(
 def fail(channel_fd: int, message: str) -> None:
     """Tells the edge that the app could not be imported. Takes over the descriptor."""
 
+def disown() -> None:
+    """In a process that was forked from a worker, right after the fork: places and requests are its parent's."""
+
+def current_frames() -> dict[int, FrameType]:
+    """``sys._current_frames()``, which before Python 3.12 can hold the interpreter for ever by itself."""
+
 def holders() -> list[tuple[int, int, int, Any, Crossing | None]]:
     """What every thread works for that works: place, id, thread, key (environ, or as in ``work_for``), crossing."""
 
@@ -31,7 +37,10 @@ def interrupt(ident: int, key: Any, spot: tuple[FrameType, int] | None) -> tuple
     """
 
 def work_for(key: Any, place: int, id: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Makes a call that may be interrupted meanwhile and not after; ``place`` and ``id`` are 0 if not known."""
+    """Makes a call that may be interrupted meanwhile and not after; ``place`` and ``id`` are 0 if not known.
+
+    Where ``RequestTimeout`` was raised in it, ``key.torn`` is set, whatever the call made of that.
+    """
 
 class FileWrapper:
     """``wsgi.file_wrapper``: a file as an answer."""

@@ -291,7 +291,7 @@ def watch(loop, lane, thread):
 
 
 def report_stall(loop, thread):
-    frame = sys._current_frames().get(thread)
+    frame = _worker.current_frames().get(thread)
     if frame is None:
         return
     stack = "".join(traceback.format_stack(frame))

@@ -4,10 +4,11 @@ Django opens a ``ThreadSensitiveContext`` for each request, and asgiref makes a 
 is given threads that stay. Up to the limit each request has one to itself; beyond it threads are shared, where nothing
 in the project keeps something of its request on the thread (`obstacle`), otherwise there is one for each request.
 Invariants: a request stays on one thread; its calls are in order; while it is in a transaction nobody else's call comes
-between; no connection is closed under a neighbour. Source: asgiref's ``SyncToAsync`` and ``ThreadSensitiveContext``, 3.6
+between; no connection is closed under a neighbour, but where a call was torn from it. Source: asgiref's ``SyncToAsync`` and ``ThreadSensitiveContext``, 3.6
 to 3.13; ``django.db.close_old_connections``.
 """
 
+import asyncio
 import collections
 import queue
 import threading
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 
 from asgiref.sync import SyncToAsync
 
-from bandstand import RequestTimeout, _worker
+from bandstand import RequestTimeout, _worker, connections
 
 #: ``member``, on a thread of the crew.
 here = threading.local()
@@ -39,9 +40,13 @@ class Crew:
         async def on_the_crew(scope, receive, send):
             with self.seat() as seat:
                 # Middleware may have put something around it: then the guard finds the thread through the task.
-                if seat is not None:
-                    seat.take_cycle(getattr(receive, "__self__", None))
-                await handle(scope, receive, send)
+                if seat is None:
+                    return await handle(scope, receive, send)
+                seat.take_cycle(getattr(receive, "__self__", None))
+                try:
+                    await handle(scope, receive, send)
+                finally:
+                    await seat.rest()
 
         return on_the_crew
 
@@ -105,12 +110,16 @@ def rank(member):
 class Seat:
     """A request's place on a thread, once it needs one: the executor that asgiref is given."""
 
-    __slots__ = ("crew", "member", "place", "id")
+    __slots__ = ("crew", "member", "calls", "place", "id", "torn")
 
     def __init__(self, crew):
         self.crew, self.member = crew, None
+        #: Futures of its calls, as far as they may not be over.
+        self.calls = []
         #: Its exchange, for the guard; 0 where it is not known.
         self.place = self.id = 0
+        #: `RequestTimeout` was raised in its last call; ``_worker.work_for`` says so.
+        self.torn = False
 
     def take_cycle(self, cycle):
         if isinstance(cycle, _worker.HttpCycle):
@@ -119,7 +128,23 @@ class Seat:
     def submit(self, call, /, *args, **kwargs):
         if self.member is None:
             self.member = self.crew.take()
-        return self.member.submit(self, call, *args, **kwargs)
+        future = self.member.submit(self, call, *args, **kwargs)
+        self.calls = [*(former for former in self.calls if not former.done()), future]
+        return future
+
+    async def rest(self):
+        """Until the thread is free of it. asgiref lets go of a call whose task was cancelled, and the call goes on: without
+        this the thread would be given to the next request, and the edge would take this one for over."""
+        for call in self.calls:
+            if call.done():  # nearly always
+                continue
+            loop, is_over = asyncio.get_running_loop(), asyncio.Event()
+            call.add_done_callback(lambda _, is_over=is_over: loop.call_soon_threadsafe(is_over.set))
+            while not is_over.is_set():
+                try:
+                    await is_over.wait()
+                except asyncio.CancelledError:
+                    pass  # whatever could be cancelled was
 
 
 class Member:
@@ -166,10 +191,8 @@ class Member:
                 result = _worker.work_for(seat, seat.place, seat.id, call, args, kwargs)
         except BaseException as raised:
             error = raised
-        if isinstance(error, RequestTimeout):
-            distrust_connections()
         # Before the loop hears of it: the request may be over then.
-        self.holder, self.is_open = seat, in_transaction()
+        self.holder, self.is_open = seat, look_after(seat, error)
         try:
             if error is None:
                 future.set_result(result)
@@ -216,35 +239,35 @@ def close_connections_unless_shared(**kwargs):
 
 
 def close_all():
-    from django.db import connections
+    from django import db
 
-    for connection in connections.all(initialized_only=True):
+    for connection in db.connections.all(initialized_only=True):
         connection.close()
 
 
 def in_transaction():
-    from django.db import connections
+    from django import db
 
-    return any(connection.in_atomic_block for connection in connections.all(initialized_only=True))
+    return any(connection.in_atomic_block for connection in db.connections.all(initialized_only=True))
 
 
 def drop_transactions():
     """The request is over and nobody will end its transaction: it ends as with its thread, without a commit."""
-    from django.db import connections
-
-    for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:
-            connection.close()
-            del connections[connection.alias]
+    connections.forget(lambda connection: connection.in_atomic_block)
 
 
-def distrust_connections():
-    """A call was torn from them: a transaction ends, and what is left is tried before the next request uses it."""
-    from django.db import connections
-
-    drop_transactions()
-    for connection in connections.all(initialized_only=True):
-        connection.errors_occurred = True
+def look_after(seat, error):
+    """After a call that raised ``error``, or None: whether it leaves a transaction open. Raises nothing."""
+    # What was raised in the app may have become another exception on its way, or none.
+    if isinstance(error, RequestTimeout) or (seat is not None and seat.torn):
+        connections.forget_all()
+    if seat is not None:
+        seat.torn = False
+    try:
+        return in_transaction()
+    except BaseException:
+        connections.complain("a transaction could not be looked for")
+        return False
 
 
 # Whether threads can be shared

@@ -27,9 +27,13 @@ PAYLOAD_MAX = 64 * 1024
 STACK_MAX, ANSWER_MAX = 60 * 1024, 512 * 1024
 #: How long a thread is watched for a place where it can be interrupted, and how often. The edge waits a second, for all.
 PATIENCE_SECONDS, GLANCE_SECONDS = 0.05, 0.001
+#: How long the guard waits, for threads and for ``before_interrupt``, while one question after the other comes: the last
+#: of them is waited for as well.
+BURST_SECONDS = 0.6
 #: Shortest that one of many stacks is cut to, in bytes.
 STACK_MIN = 2 * 1024
-#: ``hooks.Hooks.worker_abort`` in a worker that has it: called before an exchange is interrupted.
+#: ``hooks.Hooks.worker_abort`` in a worker that has it: called before an exchange is interrupted, with the seconds
+#: that it may take.
 before_interrupt = None
 
 
@@ -52,6 +56,8 @@ class Guard:
         self.lane, self.loop = lane, loop
         self.loop_thread = None if loop is None else loop_thread
         self.has_complained = False
+        #: Until when it may wait for anything; None while no question waits.
+        self.deadline = None
 
     def work(self):
         try:
@@ -63,9 +69,13 @@ class Guard:
                     raise ValueError(f"a frame of {length} bytes on the guard line")
                 if self.read(length) is None:
                     break
+                if self.deadline is None:
+                    self.deadline = time.monotonic() + BURST_SECONDS
                 if kind in (INTERRUPT, STACKS):
                     payload = self.answer(kind, place, id)
                     self.line.sendall(HEAD.pack(len(payload), STACK, 0, place, id) + payload)
+                if not self.is_asked():
+                    self.deadline = None
         except OSError:
             pass  # the edge is gone, or will see that nobody answers
         except BaseException:
@@ -82,6 +92,17 @@ class Guard:
                 return None
             taken += piece
         return taken
+
+    def is_asked(self):
+        """Whether the next question has come already."""
+        try:
+            return bool(self.line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
+
+    def left(self):
+        """Seconds that it may still wait; at least 0."""
+        return max(0.0, self.deadline - time.monotonic())
 
     def answer(self, kind, place, id):
         try:
@@ -115,7 +136,7 @@ class Guard:
 
     def interrupt_thread(self, holder):
         if before_interrupt is not None:
-            before_interrupt()
+            before_interrupt(self.left())
         _, _, ident, key, crossing = holder
         stack, name = stacks.of_thread(ident), name_of(ident)
         kind = "thread"
@@ -133,7 +154,7 @@ class Guard:
 
     def interrupt_task(self, cycle, task, holders):
         if before_interrupt is not None:
-            before_interrupt()
+            before_interrupt(self.left())
         running = stacks.of_thread(self.loop_thread)
         stack = from_cycle(running, cycle)
         if stack:
@@ -145,7 +166,13 @@ class Guard:
         seat = next(filter(None, map(seat_of, stack)), None)
         thread = next((holder for holder in holders if seat is not None and holder[3] is seat), None)
         if thread is not None:
-            stack = [*stack, f"in {name_of(thread[2])}", *stacks.application(stacks.of_thread(thread[2]))]
+            called = stacks.of_thread(thread[2])
+            stack = [*stack, f"in {name_of(thread[2])}", *stacks.application(called)]
+            back = stacks.sent_back(called)
+            if back is not None:
+                stack = [*stack, f"on the loop, {back.get_name()}", *stacks.of_task(back, running)]
+        if running and any(entry[0] is running[-1][0] for entry in stack if not isinstance(entry, str)):
+            interrupted = False  # a task of its task holds the loop
         route = route_of(stack) or resolve(cycle.scope)
         text = stacks.render(stacks.application(stack), STACK_MAX)
         del stack, running
@@ -156,9 +183,9 @@ class Guard:
 
     def raise_in(self, ident, key):
         """Ends what a thread works for: whether that is on its way. None: the thread does something else by now."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + min(PATIENCE_SECONDS, self.left())
         while True:
-            frame = sys._current_frames().get(ident)
+            frame = _worker.current_frames().get(ident)
             spot = (frame, frame.f_lasti) if frame is not None and spots.is_safe(frame) else None
             outcome = _worker.interrupt(ident, key, spot)
             del frame, spot
@@ -185,7 +212,7 @@ class Guard:
         holders = _worker.holders()
         held = {holder[2]: holder[:2] for holder in holders if holder[1]}
         names = {thread.ident: thread.name for thread in threading.enumerate()}
-        idents = [ident for ident in sys._current_frames() if ident != threading.get_ident()]
+        idents = [ident for ident in _worker.current_frames() if ident != threading.get_ident()]
         tasks = [] if self.loop is None else stacks.tasks(self.loop)
         room = max(STACK_MIN, min(STACK_MAX, ANSWER_MAX // (2 * max(1, len(idents) + len(tasks)))))
         threads = (
@@ -303,23 +330,3 @@ def resolve(request):
         return str(urls.resolve(path).route)
     except Exception:  # no such path, settings that are none, a language that is not active here
         return None
-
-
-def tidy(begun):
-    """On the thread of a request that was interrupted: no connection is used again that its code was torn from.
-
-    ``begun``: the app had returned an answer, and its ``close()`` has sent ``request_finished``.
-    """
-    signals, db = sys.modules.get("django.core.signals"), sys.modules.get("django.db")
-    wsgi = sys.modules.get("django.core.handlers.wsgi")
-    if signals is None or db is None or wsgi is None:
-        return
-    try:
-        if not begun:
-            signals.request_finished.send(sender=wsgi.WSGIHandler)
-    finally:
-        for connection in db.connections.all(initialized_only=True):
-            was_open = connection.in_atomic_block
-            connection.close()
-            if was_open:  # nobody is left to leave the block
-                del db.connections[connection.alias]

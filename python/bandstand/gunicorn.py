@@ -10,9 +10,12 @@ import ast
 import importlib.util
 import json
 import os
+import signal
 import sys
 import traceback
 import types
+
+from bandstand import forking
 
 #: Gunicorn's hooks, with the number of their arguments.
 HOOKS = {
@@ -38,6 +41,9 @@ def main(arguments):
     if len(arguments) != 2:
         print("usage: python -m bandstand.worker --gunicorn FILE", file=sys.stderr)
         return 2
+    # The file is the user's own code, and may wait for ever: the server that asks for it does not.
+    if forking.LIBC is not None:
+        forking.LIBC.prctl(forking.PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     out = os.dup(1)
     os.dup2(2, 1)
     sys.stdout.flush()

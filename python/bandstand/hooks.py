@@ -4,7 +4,8 @@ Owns finding them (``hooks = "package.module"``, or a ``gunicorn.conf.py``), wha
 `Request`, `Response`: the parts of gunicorn's own that hooks use), and what happens when one raises. Who calls is
 elsewhere:
 
-* the template, by itself: ``on_starting`` before it imports the project, ``pre_fork`` before each fork;
+* the template, by itself: ``on_starting`` before it imports the project (the first template of a server alone),
+  ``pre_fork`` before each fork;
 * the template, told by the edge with ``{"order": "hook", "name": …}``: ``when_ready`` (the ready line was written),
   ``on_reload`` (a reload begins), ``nworkers_changed`` (``new``, ``old`` or null), ``child_exit`` (``pid``, ``age``),
   ``pre_exec`` (an upgrade begins), ``on_exit`` (the end);
@@ -24,6 +25,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 from bandstand import gunicorn, guard
@@ -97,6 +99,8 @@ class Hooks:
         #: The worker that this process is; None in a template.
         self.worker = None
         self.age = 0
+        #: The thread of the last ``worker_abort``.
+        self.aborting = None
 
     def has(self, *names):
         return any(name in self.functions for name in names)
@@ -171,11 +175,17 @@ class Hooks:
             guard.before_interrupt = self.worker_abort
         self.run("post_worker_init", self.worker)
 
-    def worker_abort(self):
-        """A request is over its time and about to be interrupted. The guard calls it, and must answer the edge soon."""
-        thread = threading.Thread(target=self.try_run, args=("worker_abort", self.worker), name="worker_abort", daemon=True)
-        thread.start()
-        thread.join(ABORT_SECONDS)
+    def worker_abort(self, seconds):
+        """A request is over its time and about to be interrupted. The guard calls it, and must answer the edge soon.
+
+        While it runs, for an earlier request, it is not called for another.
+        """
+        if self.aborting is not None and self.aborting.is_alive():
+            return
+        arguments = ("worker_abort", self.worker)
+        self.aborting = threading.Thread(target=self.try_run, args=arguments, name="worker_abort", daemon=True)
+        self.aborting.start()
+        self.aborting.join(min(seconds, ABORT_SECONDS))
 
     def worker_exit(self):
         """Last in a worker."""
@@ -238,14 +248,18 @@ def closing(answer, end, file_wrapper):
     if type(answer) in (list, tuple) or (isinstance(file_wrapper, type) and isinstance(answer, file_wrapper)):
         end()
         return answer
-    close = getattr(answer, "close", None)
+    close, is_within = getattr(answer, "close", None), False
 
     def close_and_end():
-        nonlocal end
+        nonlocal end, is_within
         try:
             if close is not None:
                 close()
         finally:
+            if is_within:  # otherwise it would keep itself alive
+                is_within = False
+                with suppress(AttributeError):  # the app's code has had it since
+                    del answer.close
             ending, end = end, lambda: None
             ending()
 
@@ -253,6 +267,7 @@ def closing(answer, end, file_wrapper):
         try:
             # Django's answers have attributes that the worker looks at, so they stay what they are.
             answer.close = close_and_end
+            is_within = True
             return answer
         except (AttributeError, TypeError):
             pass

@@ -12,6 +12,8 @@ import sys
 import threading
 from socket import socket
 
+from bandstand import _worker
+
 ADVICE = "open it later, or set preload = off"
 
 
@@ -119,7 +121,7 @@ def name_of(address):
 
 def threads():
     """The names of threads beside the main one, daemons and those that ``threading`` does not know too."""
-    names = {ident: "a thread without a name" for ident in sys._current_frames()}
+    names = {ident: "a thread without a name" for ident in _worker.current_frames()}
     names.update((thread.ident, thread.name) for thread in threading.enumerate())
     names.pop(threading.main_thread().ident, None)
     return sorted(names.values())

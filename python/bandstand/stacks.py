@@ -10,13 +10,15 @@ import asyncio
 import gc
 import os
 import runpy
-import sys
 import threading
 import traceback
+
+from bandstand import _worker
 
 OURS = os.path.dirname(__file__) + os.sep
 #: What is around a thread's or a program's own code.
 AROUND = (threading.__file__, runpy.__file__, "<frozen runpy>", "<frozen threading>")
+ASGIREF = os.path.join("asgiref", "sync.py")
 #: How deep a chain of awaits, and of tasks that wait for tasks, is followed; tasks beside each other that are shown.
 DEPTH, TASKS_DEEP, TASKS_BROAD = 300, 20, 4
 #: Frames of a thread that are looked at, the innermost.
@@ -29,7 +31,7 @@ def is_ours(frame):
 
 def of_thread(ident):
     """All frames of a thread, outermost first; empty if there is none."""
-    frame = sys._current_frames().get(ident)
+    frame = _worker.current_frames().get(ident)
     stack = []
     while frame is not None and len(stack) < FRAMES:
         stack.append((frame, frame.f_lineno))
@@ -90,6 +92,16 @@ def waited_for(task, stack):
             group = getattr(names.get("self"), "_tasks", ())
             candidates += [names.get("fut"), *(names.get("fs") or ()), *group]
     return [child for child in candidates if isinstance(child, asyncio.Task) and not child.done()]
+
+
+def sent_back(stack):
+    """The task on the loop that a thread of ``sync_to_async`` waits for in ``async_to_sync``; None if there is none."""
+    for entry in reversed(stack):
+        code = entry[0].f_code
+        if code.co_name == "thread_handler" and code.co_filename.endswith(ASGIREF):
+            made = entry[0].f_locals.get("task_context") or ()
+            return next((task for task in reversed(list(made)) if isinstance(task, asyncio.Task) and not task.done()), None)
+    return None
 
 
 def tasks(loop):

@@ -13,10 +13,12 @@ import os
 import sys
 from socket import MSG_CMSG_CLOEXEC, recv_fds, socket
 
-from bandstand import forking, leftovers, warm, worker
+from bandstand import children, forking, leftovers, warm, worker
 
 #: Bytes of one packet that is read, and of one that is sent: any system takes so many at once.
 ORDER_BYTES, EVENT_BYTES = 256 * 1024, 64 * 1024
+#: Names of the threads for which this template has started over.
+THREADS = "BANDSTAND_THREADS_LEFT"
 #: What comes with the order to fork, in this order.
 DESCRIPTORS = ("channel", "lane", "guard", "board", "stdout", "stderr")
 
@@ -33,9 +35,13 @@ def main(taken):
         return 1
     warnings = leftovers.close_connections()
     names = leftovers.threads()
+    if names and template.options.hooks is not None:
+        start_over(line, taken, names)
     if names:
         line.say("threads", names=names)
         return 0
+    if taken.get(THREADS):
+        warnings.append(f"the import left threads running, which a fork would lose ({taken[THREADS]}): each worker imports by itself")
     warnings += leftovers.describe_sockets({0, 1, 2, line.number})
     freeze()
     line.say("ready", warnings=warnings)
@@ -45,6 +51,14 @@ def main(taken):
             return template.work(options)
     flush()
     os._exit(0)  # the project's exit handlers are its workers' now
+
+
+def start_over(line, taken, names):
+    """The same process again, without the import: hooks of the server itself need a template."""
+    flush()
+    os.set_inheritable(line.number, True)
+    ours = {**taken, "BANDSTAND_PRELOAD": "0", "BANDSTAND_FIRST": "0", THREADS: ", ".join(names)}
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, **ours})
 
 
 def freeze():
@@ -114,7 +128,8 @@ class Template:
             from bandstand import hooks
 
             self.options.hooks = hooks.from_environment(self.taken)
-            if self.options.hooks is not None:
+            # Once in the life of a server: not at a reload, nor for a template after a template.
+            if self.options.hooks is not None and self.taken.get("BANDSTAND_FIRST") == "1":
                 self.options.hooks.on_starting()
         if self.taken.get("BANDSTAND_PRELOAD", "1") == "1":
             self.apps, self.project = worker.load(self.taken)
@@ -174,6 +189,7 @@ class Template:
         )
 
     def work(self, options):
+        children.disown_at_fork(options)
         if self.apps is None:
             return worker.boot(self.taken, options)
         return worker.start(self.apps, options, self.project)

@@ -19,7 +19,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 
-from bandstand import _worker, guard, target
+from bandstand import _worker, children, guard, target
 
 
 @dataclass
@@ -70,7 +70,9 @@ def main():
         from bandstand import survey
 
         return survey.main(sys.argv[1:], *app_and_interface(taken), taken)
-    return boot(taken, read_options(taken))
+    options = read_options(taken)
+    children.disown_at_fork(options)
+    return boot(taken, options)
 
 
 def boot(taken, options):

@@ -91,6 +91,7 @@ class Supervisor:
         settings = {
             "BANDSTAND_TEMPLATE_FD": str(inner.fileno()),
             "BANDSTAND_PARENT": str(parent or os.getpid()),
+            "BANDSTAND_FIRST": "1",
             "BANDSTAND_APP": app,
             "BANDSTAND_THREADS": "1",
             "BANDSTAND_MULTIPROCESS": "1",

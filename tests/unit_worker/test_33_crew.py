@@ -1,15 +1,20 @@
 """The threads of Django's ASGI handler: how many there are, who shares them, and what a neighbour may not do."""
 
+import asyncio
 import importlib.metadata
 import json
 import os
+import sys
+from concurrent.futures import Future
 
 import pytest
-from scripted_edge import RESPONSE, Edge, decode_response
+from scripted_edge import PACKAGE, RESPONSE, Edge, decode_response
 from scripted_loop import LoopEdge
 from test_30_interface import describe
 
 pytest.importorskip("django")
+sys.path.insert(0, PACKAGE)
+from bandstand import crew  # noqa: E402
 
 SETTINGS = """
 SECRET_KEY = "x"
@@ -262,6 +267,32 @@ def test_exceptions_come_through(site):
 
 def test_streams_have_a_thread_of_the_crew(site):
     assert site().get("/stream/").body == b"xbandstand-asgi-1"
+
+
+def test_a_request_whose_calls_are_over_does_not_wait_for_the_loop():
+    seat = crew.Seat(None)
+    seat.calls = [Future(), Future()]
+    for call in seat.calls:
+        call.set_result(None)
+    with pytest.raises(StopIteration):
+        seat.rest().send(None)
+
+
+def test_a_request_waits_for_its_call_however_often_it_is_cancelled():
+    """asgiref lets go of the call of a cancelled task, and its thread goes on with it."""
+
+    async def rest():
+        seat, call = crew.Seat(None), Future()
+        seat.calls = [call]
+        resting = asyncio.ensure_future(seat.rest())
+        for _ in range(3):
+            await asyncio.sleep(0)
+            assert not resting.done()
+            resting.cancel()
+        call.set_result(None)
+        await resting
+
+    asyncio.run(rest())
 
 
 OBSTACLES = [

@@ -1,10 +1,15 @@
 """The guard line: where a request is whose time is over, how it ends, and that nobody else is ever hit."""
 
 import contextlib
+import gc
 import random
 import re
 import socket
+import sqlite3
 import struct
+import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 from scripted_edge import (
@@ -16,6 +21,7 @@ from scripted_edge import (
     FREE,
     INTERRUPT,
     MOVED,
+    PACKAGE,
     PLACES,
     RESPONSE,
     STACKS,
@@ -25,6 +31,10 @@ from scripted_edge import (
 )
 from scripted_loop import APPS
 from test_31_bridge import SETTINGS
+
+sys.path.insert(0, PACKAGE)
+from bandstand import _worker  # noqa: E402
+from bandstand import guard as subject  # noqa: E402
 
 WSGI = """
 import threading, time
@@ -111,6 +121,24 @@ def cleans(environ):
     with Cleaning():
         pass
     return [b"taken"]
+
+def renames(environ):
+    take = lock.acquire
+    say("begun")
+    while not take(False):
+        time.sleep(0)
+    return [b"taken"]
+
+class Beginning(Cleaning):
+    def __enter__(self):
+        say("begun")
+        self.clean()
+    def __exit__(self, *_):
+        pass
+
+def begins(environ):
+    with Beginning():
+        return [b"taken"]
 
 def releases(environ):
     lock.release()
@@ -232,7 +260,7 @@ def test_close_is_not_interrupted(worker, gate, tmp_path):
     assert edge.stderr() == ""
 
 
-@pytest.mark.parametrize("path", ["/takes", "/cleans"])
+@pytest.mark.parametrize("path", ["/takes", "/renames", "/begins", "/cleans"])
 def test_a_thread_is_left_alone_where_a_lock_would_stay_taken_or_a_cleanup_undone(spinning, path):
     edge, id = spinning(path, threads=2)
     told = edge.interrupt(id)
@@ -240,6 +268,52 @@ def test_a_thread_is_left_alone_where_a_lock_would_stay_taken_or_a_cleanup_undon
     assert edge.get("/releases").text == "released"
     assert edge.answer(id).text == "taken"
     assert edge.stderr() == ""
+
+
+def test_where_it_is_safe_is_not_read_from_a_source_that_has_changed(spinning, tmp_path):
+    edge, id = spinning()
+    (tmp_path / "0" / "app.py").write_text("lock.acquire()\n" * 200)
+    assert edge.interrupt(id)["interrupted"]
+    assert edge.answer(id).failed
+
+
+def test_frames_of_all_threads_leave_garbage_collection_as_it_was():
+    for switch in (gc.disable, gc.enable):
+        switch()
+        assert threading.get_ident() in _worker.current_frames()
+        assert gc.isenabled() == (switch is gc.enable)
+
+
+def test_the_guard_waits_for_many_threads_as_long_as_for_a_few(monkeypatch):
+    now = [0.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    ours, edge = socket.socketpair()
+    monkeypatch.setattr(subject, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(subject.signal, "pthread_sigmask", lambda *_: None)
+    asked = []
+
+    def interrupt(ident, key, spot):
+        asked.append(ident)
+        return True, False, None
+
+    holders = [(id, id, id, {}, None) for id in range(1, 101)]
+    monkeypatch.setattr(subject, "_worker", SimpleNamespace(holders=lambda: holders, interrupt=interrupt, current_frames=dict))
+    monkeypatch.setattr(subject.stacks, "_worker", subject._worker)
+    monkeypatch.setattr(subject, "before_interrupt", lambda seconds: sleep(min(0.3, seconds)))
+    guard = subject.Guard(ours.detach(), None, None, 0)
+    for id in range(1, 101):
+        edge.sendall(frame(INTERRUPT, b"", 0, id, id))
+    edge.shutdown(socket.SHUT_WR)
+    guard.work()
+    assert set(asked) == set(range(1, 101)), "each is tried"
+    assert len(asked) > 120, "and not given up at once"
+    assert now[0] < 0.7
+    with edge:
+        answers = b"".join(iter(lambda: edge.recv(65536), b""))
+    assert answers.count(b'"found":true') == 100
 
 
 def test_what_is_over_is_not_found(worker):
@@ -718,6 +792,82 @@ def test_the_thread_under_a_task_of_djangos_asgi_handler(site, tmp_path):
     assert edge.answer(id).text.endswith(" "), "rolled back"
     edge.lane.close()
     assert edge.stop() == 0
+
+
+TORN = """
+from django.db import connections
+connections.settings["default"]["CONN_MAX_AGE"] = None
+
+def torn(request):
+    with connection.cursor() as cursor:
+        cursor.execute("create table kept (x)")
+        cursor.execute("begin")  # as in the middle of atomic(): Django does not know yet
+    spin(request)
+
+def hides(request):
+    try:
+        torn(request)
+    except BaseException:
+        raise ValueError
+
+def jams(request):
+    transaction.atomic().__enter__()
+    connection.close = lambda: 1 / 0
+    spin(request)
+
+def writes(request):
+    with connection.cursor() as cursor:
+        cursor.execute("create table if not exists kept (x)")
+        cursor.execute("insert into kept values (1)")
+    return HttpResponse(str(connection.in_atomic_block))
+
+urlpatterns += [path(f"{view.__name__}/", view) for view in (torn, hides, jams, writes)]
+"""
+
+
+@pytest.mark.parametrize("interface", ["auto", "asgi"])
+@pytest.mark.parametrize("path", ["/torn/", "/hides/", "/jams/"])
+def test_no_connection_that_code_was_torn_from_is_used_again(site, tmp_path, interface, path):
+    edge = site(more=TORN, BANDSTAND_INTERFACE=interface)
+    line = edge.lane if interface == "asgi" else None
+    id, data = edge.encode_request(path=path)
+    place = edge.place
+    edge.send(data, to=line)
+    lines(edge, tmp_path / "0", 1)
+    assert edge.interrupt(id)["interrupted"]
+    if interface == "asgi":
+        edge.add_bit(place, CANCELLED)
+        edge.send(frame(CANCEL, b"", BROKEN, place, id), to=edge.lane)
+    assert edge.answer(id).status == 500
+    id, data = edge.encode_request(path="/writes/")
+    edge.send(data, to=line)
+    assert edge.answer(id).text == "False"
+    with contextlib.closing(sqlite3.connect(tmp_path / "0" / "site.sqlite3")) as database:
+        assert database.execute("select count(*) from kept").fetchone() == (1,), "it was committed"
+    assert ("the connection 'default' could not be closed" in edge.stderr()) == (path == "/jams/")
+
+
+LEAVING = """
+def leave(**_):
+    open("../gate").read()
+    1 / 0
+request_finished.connect(leave, weak=False)
+"""
+
+
+def test_a_request_is_answered_at_once_and_over_when_all_is_tidy(site, tmp_path, gate):
+    edge = site(more=LEAVING)
+    id = begin(edge, tmp_path, "/spins/")
+    place = edge.place
+    assert edge.interrupt(id)["interrupted"]
+    assert edge.answer(id).failed
+    while not any("in leave" in thread["stack"] for thread in edge.stacks()["threads"]):
+        assert edge.process.poll() is None
+    assert edge.word(place) != (0, FREE)
+    gate.open()
+    while edge.word(place) != (0, FREE):
+        assert edge.process.poll() is None
+    assert "leave" in edge.stderr() and "ZeroDivisionError" in edge.stderr()
 
 
 STORM = """

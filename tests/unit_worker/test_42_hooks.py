@@ -1,11 +1,14 @@
 """Hooks by gunicorn's names: found, called where gunicorn calls them, and what happens when one raises."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import sys
 import textwrap
+import threading
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -238,6 +241,24 @@ def test_a_request_over_its_time_is_told_to_worker_abort(template, tmp_path, gat
     assert notes(tmp_path) == ([["worker_abort", worker.pid]] if told["found"] else [])
 
 
+def test_worker_abort_is_not_called_while_it_runs():
+    found = subject.Hooks({}, None, 1)
+    begun, gate = [], threading.Event()
+
+    def abort(worker):
+        begun.append(worker)
+        gate.wait()
+
+    found.functions["worker_abort"] = abort
+    for _ in range(3):
+        found.worker_abort(0.001)
+    gate.set()
+    found.aborting.join()
+    assert begun == [None]
+    found.worker_abort(1)
+    assert begun == [None, None]
+
+
 def test_worker_int_by_signal(template, tmp_path):
     source = "import os, signal\ndef post_worker_init(worker): os.kill(worker.pid, signal.SIGINT)\n"
     source += NOTING + "def worker_int(worker): note('worker_int', worker.pid)"
@@ -313,6 +334,22 @@ def test_without_request_hooks_the_apps_are_what_they_were(tmp_path):
     found = subject.load(module("conf", tmp_path, "def on_exit(server): pass"))
     apps = SimpleNamespace(wsgi=print, asgi=None)
     assert found.wrap(apps) is apps
+
+
+def test_an_answer_that_was_closed_does_not_keep_itself_alive():
+    class Answer:
+        def close(self):
+            pass
+
+    gc.disable()
+    try:
+        answer = subject.closing(Answer(), lambda: None, None)
+        answer.close()
+        seen = weakref.ref(answer)
+        del answer
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_an_answer_is_closed_once_and_stays_what_it_is():

@@ -15,6 +15,7 @@ use rustix::fd::OwnedFd;
 
 use crate::board::Board;
 use crate::channel::{Channel, Posted};
+use crate::child::is_child;
 use crate::slot::Slot;
 
 /// A request in hand.
@@ -332,7 +333,7 @@ impl Exchange {
 
     /// The place is free; `close()` has been called.
     pub(crate) fn finish(&mut self) {
-        if std::mem::replace(&mut self.finished, true) {
+        if std::mem::replace(&mut self.finished, true) || is_child() {
             return;
         }
         if self.has_slot {

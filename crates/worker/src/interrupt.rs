@@ -37,6 +37,8 @@ struct State {
     wanted: bool,
     /// An interrupt came at all.
     interrupted: bool,
+    /// An exception was set at any time.
+    torn: bool,
 }
 
 struct Held {
@@ -103,9 +105,12 @@ impl Bench {
 
     /// The exchange is another's, or over. True if it was interrupted.
     pub(crate) fn end(&self, py: Python<'_>) -> bool {
+        self.leave(py).interrupted
+    }
+
+    fn leave(&self, py: Python<'_>) -> State {
         self.rest(py);
-        let left = std::mem::take(&mut *self.lock());
-        left.interrupted
+        std::mem::take(&mut *self.lock())
     }
 
     /// Calls for a key, as one exchange or a part of it.
@@ -121,7 +126,9 @@ impl Bench {
     ) -> PyResult<Py<PyAny>> {
         self.begin(place, id, key);
         let result = call();
-        self.end(key.py());
+        if self.leave(key.py()).torn {
+            key.setattr(intern!(key.py(), "torn"), true)?;
+        }
         result
     }
 
@@ -192,6 +199,7 @@ impl Bench {
         let is_set = state.exposed && is_there;
         if is_set {
             state.pending = true;
+            state.torn = true;
             self.set_exception(py, Some(exception));
         }
         state.wanted = state.crossing.is_some();
@@ -202,7 +210,7 @@ impl Bench {
     /// Whether the thread is at this very instruction.
     fn is_at(&self, (frame, instruction): &Spot<'_>) -> PyResult<bool> {
         let py = frame.py();
-        let frames = py.import("sys")?.getattr(intern!(py, "_current_frames"))?.call0()?;
+        let frames = current_frames(py)?;
         let now = frames.cast::<PyDict>()?.get_item(self.ident)?;
         let Some(now) = now.filter(|now| now.is(frame)) else { return Ok(false) };
         Ok(now.getattr(intern!(py, "f_lasti"))?.extract::<i64>()? == *instruction)
@@ -262,7 +270,32 @@ pub(crate) fn interrupt(
     }
 }
 
+/// `sys._current_frames()`. Before Python 3.12 it may collect garbage while it holds a lock that the end of a thread needs,
+/// and code of the app that then runs may wait for that end: <https://github.com/python/cpython/issues/106883>. So there
+/// is no collection meanwhile.
+///
+/// # Errors
+/// What it raised, without memory.
+#[pyfunction]
+pub(crate) fn current_frames(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let function = FUNCTION.import(py, "sys", "_current_frames")?;
+    if py.version_info() >= (3, 12) {
+        return function.call0();
+    }
+    // SAFETY: the interpreter is attached (`Python`). The function is written in C and calls nothing of Python's, so no
+    // other thread runs before collection is as it was.
+    let was_enabled = unsafe { ffi::PyGC_Disable() } == 1;
+    let frames = function.call0();
+    if was_enabled {
+        // SAFETY: as above.
+        unsafe { ffi::PyGC_Enable() };
+    }
+    frames
+}
+
 /// `function(*args, **kwargs)`, which may be interrupted meanwhile and not after. `place` and `id` are 0 if not known.
+/// Where `RequestTimeout` was raised in it, `key.torn` is set, whatever the call made of that.
 ///
 /// # Errors
 /// What the call raised.

@@ -9,6 +9,7 @@ mod asgi;
 mod board;
 mod bridge;
 mod channel;
+mod child;
 mod convert;
 mod descriptor;
 mod exchange;
@@ -50,7 +51,9 @@ mod _worker {
     #[pymodule_export]
     use crate::bridge::{Crossing, Landing};
     #[pymodule_export]
-    use crate::interrupt::{holders, interrupt, work_for};
+    use crate::child::disown;
+    #[pymodule_export]
+    use crate::interrupt::{current_frames, holders, interrupt, work_for};
     #[pymodule_export]
     use crate::lane::Lane;
     #[pymodule_export]

@@ -15,6 +15,7 @@ use pyo3::types::PyDict;
 
 use crate::board::Board;
 use crate::channel::{Channel, Next};
+use crate::child::end_stray;
 use crate::interrupt;
 use crate::lane::Lane;
 use crate::shift::Shift;
@@ -168,6 +169,7 @@ impl Pool {
                     let shift = self.shift.as_ref();
                     let hand = wsgi::Hand { channel: &self.channel, board: self.board, bench: &bench, shift };
                     let answered = wsgi::answer(py, app, &mut template, &hand, request);
+                    end_stray(py)?;
                     match answered {
                         Ok(Seated::Yes) => {}
                         Ok(Seated::No) => {

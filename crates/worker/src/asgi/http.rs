@@ -27,6 +27,9 @@ use crate::wsgi::file::Slice;
 use crate::wsgi::report;
 use crate::wsgi::response::Fault;
 
+/// How long an app that was told of the end may take before its task is cancelled; less than the edge waits for that.
+const HEARD_WITHIN_SECONDS: f64 = 0.5;
+
 /// One request and its answer.
 #[pyclass(module = "bandstand._worker", frozen, weakref)]
 pub(crate) struct HttpCycle {
@@ -121,14 +124,24 @@ impl HttpCycle {
     }
 
     /// Its time is over, and nobody waits for the answer any more: the app's task is cancelled. It may still clean up.
+    ///
+    /// One that waits for a message, or for its client to take more, hears of it that way first: Django then cancels the
+    /// view and waits for it, while a cancellation of its own task would leave the view behind.
     pub(crate) fn expire(&self, py: Python<'_>) -> PyResult<()> {
         let state = self.lock();
+        let hears = !state.waiters.is_empty();
         // What goes on behind a complete answer is none of the client's time.
         let late = state.task.as_ref().filter(|_| !state.answer.is_complete());
         let task = late.map(|task| task.clone_ref(py));
         drop(state);
         self.disconnect(py)?;
-        task.map_or(Ok(()), |task| task.call_method0(py, intern!(py, "cancel")).map(drop))
+        let Some(task) = task else { return Ok(()) };
+        let cancel = task.getattr(py, intern!(py, "cancel"))?;
+        if !hears {
+            return cancel.call0(py).map(drop);
+        }
+        let event_loop = task.call_method0(py, intern!(py, "get_loop"))?;
+        event_loop.call_method1(py, intern!(py, "call_later"), (HEARD_WITHIN_SECONDS, cancel)).map(drop)
     }
 
     /// Nothing more comes over the lane: no credit either.

@@ -260,6 +260,11 @@ impl Waiters {
         self.0.push(future);
     }
 
+    /// Nobody waits; some of those that do may have been cancelled.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn take(&mut self) -> Self {
         std::mem::take(self)
     }

@@ -72,11 +72,7 @@ pub(crate) fn answer(
             let mut is_late = hand.bench.end(py);
             let begun = outcome.is_ok();
             is_late |= outcome.as_ref().is_err_and(|error| interrupt::is_timeout(py, error));
-            let seated = conclude(py, &environ, &start, outcome);
-            if is_late {
-                tidy(py, &environ, begun);
-            }
-            return Ok(seated);
+            return Ok(conclude(py, &environ, &start, outcome, is_late.then_some(begun)));
         }
         // Only without memory: everything that can be wrong with a request has been checked.
         Err(error) => report::exception(py, None, "while a request was prepared", &error),
@@ -152,11 +148,13 @@ fn call(
     Ok(())
 }
 
+/// Says what went wrong, and frees the place. `late`: the app was interrupted, after it had returned something or before.
 fn conclude(
     py: Python<'_>,
     environ: &Bound<'_, PyDict>,
     start: &Bound<'_, StartResponse>,
     outcome: PyResult<()>,
+    late: Option<bool>,
 ) -> Seated {
     if let Err(error) = &outcome
         && !start.try_borrow().is_ok_and(|start| start.is_departure(py, error))
@@ -164,21 +162,29 @@ fn conclude(
         report::exception(py, Some(environ), "in the app", error);
     }
     // Borrowed only by a thread of the app that writes past the end of its own request; it keeps the place.
-    let Ok(mut start) = start.try_borrow_mut() else { return Seated::Yes };
-    if outcome.is_err() {
-        start.answer.fail(py);
+    if let Ok(mut start) = start.try_borrow_mut() {
+        if outcome.is_err() {
+            start.answer.fail(py);
+        }
+        if let Some(fault) = start.answer.take_fault() {
+            report::fault(py, environ, fault);
+        }
+        if late.is_some() {
+            start.answer.hurry(py);
+        }
     }
-    if let Some(fault) = start.answer.take_fault() {
-        report::fault(py, environ, fault);
+    if let Some(begun) = late {
+        tidy(py, environ, begun);
     }
-    start.finish(py)
+    start.try_borrow_mut().map_or(Seated::Yes, |mut start| start.finish(py))
 }
 
-/// After an interrupt: connections that the app was torn from are not used again. `begun`: the app had returned something,
-/// whose `close()` was called.
+/// After an interrupt, while the request still has its place, so that nothing of it is left when that is free: connections
+/// that the app was torn from are not used again. `begun`: the app had returned something, whose `close()` was called.
 fn tidy(py: Python<'_>, environ: &Bound<'_, PyDict>, begun: bool) {
-    let tidied =
-        py.import("bandstand.guard").and_then(|guard| guard.call_method1(intern!(py, "tidy"), (begun,)));
+    let tidied = py
+        .import("bandstand.connections")
+        .and_then(|connections| connections.call_method1(intern!(py, "tidy"), (begun,)));
     if let Err(error) = tidied {
         report::exception(py, Some(environ), "while connections were closed after its time was over", &error);
     }
