@@ -22,7 +22,8 @@ pub(crate) fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(with_settings(
-            Command::new("dev").about("Serve the project while it is written: follow its files, reload, show errors"),
+            Command::new("dev")
+                .about("Serve the project while it is written: follow its files, reload, show errors"),
         ))
         .subcommand(with_settings(
             Command::new("serve").about("Serve the project in the foreground, in production"),

@@ -7,12 +7,11 @@
 use std::path::PathBuf;
 
 use bandstand_config::knobs::{Knob, find};
-use bandstand_config::load;
 use bandstand_edge::control::{Connection, Gone, Place, connect};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::args;
 use crate::report::Failure;
+use crate::{args, gunicorn};
 
 /// The rows of settings that say which project, and so which server.
 const WHICH: [&str; 3] = ["chdir", "config", "control"];
@@ -80,8 +79,7 @@ fn place(matches: &ArgMatches) -> Result<Place, Failure> {
         return Ok(Place::at(PathBuf::from(path)));
     }
     let flags = WHICH.iter().filter_map(|key| Some(((*key).to_owned(), vec![given(key)?])));
-    let loaded = load(args::surroundings(flags.collect(), Vec::new())?).map_err(Failure::Configuration)?;
-    Ok(Place::of(&loaded))
+    Ok(Place::of(&gunicorn::load(args::surroundings(flags.collect(), Vec::new())?)?))
 }
 
 impl From<Gone> for Failure {

@@ -215,9 +215,6 @@ impl Layers {
         if settings.max_requests_jitter > 0 && settings.max_requests.is_none() {
             notes.push("max_requests_jitter does nothing without max_requests".to_owned());
         }
-        if settings.hooks.is_some() && !settings.preload {
-            notes.push("with preload off there is no template process to call hooks of the server itself: on_starting, when_ready, on_reload, pre_fork, nworkers_changed, child_exit, pre_exec and on_exit are not called".to_owned());
-        }
         notes
     }
 

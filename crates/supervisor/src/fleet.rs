@@ -31,7 +31,7 @@ pub struct Fleet {
 #[derive(Debug)]
 pub(crate) enum Order {
     Begin(GenerationNumber, Plan),
-    Promote(GenerationNumber),
+    Promote(GenerationNumber, oneshot::Sender<bool>),
     Discard(GenerationNumber),
     Ready(WorkerNumber),
     BootFailed(WorkerNumber, String),
@@ -78,9 +78,12 @@ impl Fleet {
     }
 
     /// The generation is current from now on. Workers of older ones drain, each within its plan's graceful timeout,
-    /// and their templates end.
-    pub fn promote(&self, generation: GenerationNumber) {
-        self.order(Order::Promote(generation));
+    /// and their templates end. False if it is too late for that: it has failed meanwhile (`Event::Failed` was told), or
+    /// the fleet ends. Waits for no process.
+    pub async fn promote(&self, generation: GenerationNumber) -> bool {
+        let (told, answer) = oneshot::channel();
+        self.order(Order::Promote(generation, told));
+        answer.await.unwrap_or(false) // the task has ended
     }
 
     /// Kills everything of a generation that is not current.

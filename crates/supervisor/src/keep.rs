@@ -20,7 +20,7 @@ use crate::plan::{GenerationNumber, Plan, Preload, SpawnError};
 use crate::roster::{Action, FIRST, Input, Roster, Sign, Terms, Way};
 use crate::spawn::{Ends, Process, Spawner, Task};
 use crate::sys::dump_signal;
-use crate::template::Line;
+use crate::template::{FIRST_ENV, Line};
 use crate::watch::{Watched, watch_template, watch_worker};
 use crate::worker::WorkerNumber;
 
@@ -76,7 +76,7 @@ impl Keeper {
         let plan = Arc::new(plan);
         let first = match actions.pop_front() {
             Some(Action::Start { number, .. }) => Task::Exec(number, plan.clone()),
-            _ => Task::Open(FIRST, plan.clone()),
+            _ => Task::Open(FIRST, Arc::new(the_very_first(&plan))),
         };
         let reports = mpsc::unbounded_channel();
         let (spawner, report) = Spawner::start(first, reports.0.clone())?;
@@ -134,7 +134,11 @@ impl Keeper {
     fn obey(&mut self, order: Order) {
         let input = match order {
             Order::Begin(generation, plan) => return self.begin(generation, plan),
-            Order::Promote(generation) => Input::Promote(generation),
+            Order::Promote(generation, told) => {
+                self.apply(Input::Promote(generation));
+                let _ = told.send(self.roster.is_current(generation)); // whoever asked may have stopped waiting
+                return;
+            }
             Order::Discard(generation) => Input::Discard(generation),
             Order::Ready(number) => Input::Hello(number),
             Order::BootFailed(number, traceback) => Input::BootFailed(number, traceback),
@@ -239,7 +243,13 @@ impl Keeper {
                 }
             }
             Action::CloseTemplate(generation) => {
-                self.templates.get(&generation).into_iter().for_each(|(_, line)| line.close());
+                if self.roster.is_stopping() && self.roster.hooks() == Some(generation) {
+                    self.hook_of_ours("on_exit", String::new());
+                }
+                if let Some((_, line)) = self.templates.get(&generation) {
+                    // After the hooks that it was told to call.
+                    self.spawner.ask(Task::Close(line.clone()));
+                }
             }
             Action::KillTemplate(generation) => {
                 let template = self.templates.get(&generation);
@@ -254,7 +264,9 @@ impl Keeper {
             }
             Action::TellGone { number, generation, reason } => {
                 let Some(worker) = self.workers.remove(&number) else { return };
-                self.tell(Event::Gone { number, generation, pid: number_of(worker.pid), reason });
+                let pid = number_of(worker.pid);
+                self.hook_of_ours("child_exit", format!(r#"{{"pid":{pid},"age":{number}}}"#));
+                self.tell(Event::Gone { number, generation, pid, reason });
             }
             Action::TellFailed { generation, account } => self.tell(Event::Failed { generation, account }),
             Action::TellGaveUp { traceback } => self.tell(Event::GaveUp { traceback }),
@@ -294,6 +306,14 @@ impl Keeper {
         }
     }
 
+    /// A hook that follows from the end of a process: told from here, it comes in its order also when the fleet stops.
+    fn hook_of_ours(&self, name: &'static str, details: String) {
+        let plan = self.roster.hooks().and_then(|generation| self.plans.get(&generation));
+        if plan.is_some_and(|plan| plan.hooks) {
+            self.hook(name, details);
+        }
+    }
+
     fn signal(&self, number: WorkerNumber, signal: Signal) {
         self.workers.get(&number).into_iter().for_each(|worker| send(worker, signal));
     }
@@ -313,6 +333,13 @@ impl Drop for Keeper {
             report.kill();
         }
     }
+}
+
+/// What generation 1 is begun with, and no later template: its hooks call `on_starting`.
+fn the_very_first(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    plan.environment.push((FIRST_ENV.into(), "1".into()));
+    plan
 }
 
 async fn until(deadline: Option<Instant>) {

@@ -25,7 +25,7 @@ mod worker;
 
 pub use event::{Event, TemplateState};
 pub use fleet::Fleet;
-pub use orphans::start_own;
+pub use orphans::{start_own, wait_own};
 pub use plan::{GenerationNumber, Plan, Preload, SpawnError};
 pub use privileges::{PrivilegeError, account_of, drop_privileges};
 pub use signals::{Command, listen};

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::future;
 use std::io;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, RawPid, WaitOptions};
@@ -62,6 +62,19 @@ pub fn start_own(start: impl FnOnce() -> io::Result<Child>) -> io::Result<Child>
     let child = start()?;
     owned.add(Pid::from_child(&child));
     Ok(child)
+}
+
+/// Waits for the end of a child that `start_own` started; blocks. Its number is nobody's after that.
+///
+/// # Errors
+/// Those of wait(2).
+pub fn wait_own(mut child: Child) -> io::Result<ExitStatus> {
+    let pid = Pid::from_child(&child);
+    let status = child.wait();
+    let mut owned = Owned::hold();
+    owned.remove(pid);
+    owned.reap_others();
+    status
 }
 
 /// News of ended children, if orphans are this program's to reap.

@@ -50,6 +50,8 @@ pub struct Plan {
     pub umask: Option<u32>,
     /// Where the application is imported.
     pub preload: Preload,
+    /// Whether the template has hooks of the user's that are to hear of the ends of workers and of the fleet.
+    pub hooks: bool,
 }
 
 /// Why no process could be started; the operator's settings or the system are at fault.

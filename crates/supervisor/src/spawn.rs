@@ -48,6 +48,8 @@ pub(crate) enum Task {
     Fork(WorkerNumber, GenerationNumber, Line),
     Open(GenerationNumber, Arc<Plan>),
     Hook(Line, &'static str, String),
+    /// End the template's stream.
+    Close(Line),
     Reaped(Pid),
     Orphans,
 }
@@ -108,6 +110,10 @@ fn perform(task: Task) -> Option<Report> {
             if let Err(Trouble::Refused(why) | Trouble::Lost(why)) = line.hook(name, &details) {
                 tracing::warn!(hook = name, "the hook `{name}` was not called: {why}");
             }
+            None
+        }
+        Task::Close(line) => {
+            line.close();
             None
         }
         Task::Reaped(pid) => {

@@ -25,6 +25,8 @@ use crate::worker::WorkerNumber;
 pub(crate) const TEMPLATE_ENV: &str = "BANDSTAND_TEMPLATE_FD";
 /// Environment variable with the process id that forked workers wait to become children of.
 pub(crate) const PARENT_ENV: &str = "BANDSTAND_PARENT";
+/// Environment variable that tells the first template of a fleet from all later ones.
+pub(crate) const FIRST_ENV: &str = "BANDSTAND_FIRST";
 /// Longest packet in bytes: a traceback with long source lines fits many times.
 const PACKET_MAX: usize = 256 * 1024;
 /// How long a fork may take: copying the page tables of 10 GB takes a tenth of a second.

@@ -40,7 +40,7 @@ async fn a_reload_that_succeeds() {
             assert_eq!(stage.fleet.begin(Plan { workers: 2, ..plan(to, &[]) }), SECOND);
             let (second, third) = (stage.ready().await, stage.ready().await);
             assert_eq!((second.generation, third.generation), (SECOND, SECOND));
-            stage.fleet.promote(SECOND);
+            assert!(stage.fleet.promote(SECOND).await);
             assert_eq!(stage.draining().await, first.number);
             drop(first.channel);
             assert_eq!(stage.gone().await, (first.number, Gone::Stopped));
@@ -78,7 +78,7 @@ async fn a_reload_that_fails_changes_nothing() {
             assert_eq!(generation, SECOND);
             assert!(account.contains(expected), "{import}: {account}");
             let next = serves(&mut stage, first).await;
-            stage.fleet.promote(SECOND); // it is too late for that
+            assert!(!stage.fleet.promote(SECOND).await, "it is too late for that");
             let _last = serves(&mut stage, next).await;
             end(stage).await;
         }
@@ -155,7 +155,7 @@ async fn a_newer_reload_takes_the_place_of_one_that_boots() {
     assert_eq!(stage.failed().await, (SECOND, "a newer reload took its place".into()));
     let second = stage.ready().await;
     assert_eq!(second.generation, third);
-    stage.fleet.promote(third);
+    assert!(stage.fleet.promote(third).await);
     assert_eq!(stage.draining().await, first.number);
     end(stage).await;
 }

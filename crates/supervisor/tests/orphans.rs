@@ -45,6 +45,7 @@ async fn orphans_are_reaped_and_workers_are_not_lost() {
         graceful_timeout: Duration::from_secs(5),
         umask: None,
         preload: Preload::Direct,
+        hooks: false,
     };
     let (fleet, mut events) = Fleet::start(plan).unwrap();
     let mut channels = Vec::new();

@@ -67,10 +67,14 @@ async fn workers_live_on_without_their_template_and_it_comes_back() {
     }
     first.run("os._exit(5)"); // it is alive, and its place waits for the template
     assert_eq!(stage.gone().await, (first.number, Gone::Exited(5)));
-    let again = stage.importing().await;
-    assert_ne!(again, pid);
     let second = stage.ready().await;
     assert_eq!(parent_of(second.pid), std::process::id());
+    let again = stage.templates.iter().find_map(|(_, state)| match state {
+        TemplateState::Importing { pid } => Some(*pid),
+        _ => None,
+    });
+    let again = again.unwrap();
+    assert_ne!(again, pid);
     stage.fleet.stop_now();
     assert_eq!(stage.gone().await, (second.number, Gone::Ended));
     stage.over().await;
@@ -166,6 +170,43 @@ async fn hooks_are_called_in_the_template() {
     stage.fleet.stop(Instant::now() + SOON).await;
     assert!(log.line_with(&["called child_exit 1", r#""worker":"template""#]).is_some(), "{}", log.text());
     assert!(log.line_with(&["on_starting"]).is_none());
+}
+
+#[tokio::test]
+async fn the_last_hooks_come_after_the_last_ends() {
+    for (now, hooks) in [(false, true), (true, true), (false, false)] {
+        let (log, _guard) = Log::listen();
+        let mut stage = Stage::start(Plan { workers: 2, hooks, ..template(&[]) });
+        let _workers = [stage.ready().await, stage.ready().await];
+        if now {
+            stage.fleet.stop_now();
+        } else {
+            stage.fleet.stop(Instant::now() + SOON).await;
+        }
+        stage.rest().await;
+        let text = log.text();
+        let called = ["child_exit 1", "child_exit 2", "on_exit None"].map(|hook| text.find(hook));
+        match hooks {
+            true => assert!(called[0].max(called[1]) < called[2] && !called.contains(&None), "{text}"),
+            false => assert_eq!(called, [None; 3], "{text}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_the_very_first_template_is_the_first() {
+    let (log, _guard) = Log::listen();
+    let import = "print('first:', os.environ.get('BANDSTAND_FIRST'), flush=True)";
+    let mut stage = Stage::start(template(&[("IMPORT", import)]));
+    let pid = stage.importing().await;
+    let _worker = stage.ready().await;
+    kill(pid);
+    while !log.text().contains("first: None") {
+        stage.any().await;
+    }
+    assert!(log.line_with(&["first: 1"]).is_some(), "{}", log.text());
+    stage.fleet.stop_now();
+    stage.rest().await;
 }
 
 #[tokio::test]

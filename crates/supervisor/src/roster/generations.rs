@@ -148,11 +148,7 @@ impl Roster {
         self.start_no_more();
         let numbers: Vec<_> = self.generations.keys().copied().collect();
         for number in numbers {
-            // The current template stays for the hooks of its last workers' ends.
-            let stays = |this: &Generation| {
-                this.stage == Stage::Current && matches!(this.template, Template::Ready { .. })
-            };
-            if !self.generations.get(&number).is_some_and(stays) {
+            if !self.stays(number) {
                 self.close_template(number, now);
             }
         }
@@ -165,11 +161,21 @@ impl Roster {
     pub(super) fn stop_now(&mut self, now: Instant) {
         self.start_no_more();
         let numbers: Vec<_> = self.generations.keys().copied().collect();
-        numbers.into_iter().for_each(|number| self.kill_template(number));
+        for number in numbers {
+            if !self.stays(number) {
+                self.kill_template(number);
+            }
+        }
         let numbers: Vec<_> = self.workers.keys().copied().collect();
         for number in numbers {
             self.kill(number, Gone::Ended, now);
         }
+    }
+
+    /// In a stop the current template stays for the hooks of its last workers' ends.
+    fn stays(&self, generation: GenerationNumber) -> bool {
+        let ready = |this: &Generation| matches!(this.template, Template::Ready { .. });
+        self.generations.get(&generation).is_some_and(|this| this.stage == Stage::Current && ready(this))
     }
 
     fn start_no_more(&mut self) {

@@ -101,6 +101,11 @@ impl Roster {
         self.is_stopping() && self.generations.is_empty()
     }
 
+    /// Whether this generation is the one that serves.
+    pub(crate) fn is_current(&self, generation: GenerationNumber) -> bool {
+        !self.is_stopping() && self.is_at(generation, Stage::Current)
+    }
+
     /// Whether a worker can be told something by signal.
     pub(crate) fn is_listening(&self, number: WorkerNumber) -> bool {
         self.workers.get(&number).is_some_and(|worker| worker.life.is_listening())
@@ -108,7 +113,13 @@ impl Roster {
 
     /// The generation whose template calls hooks.
     pub(crate) fn hooks(&self) -> Option<GenerationNumber> {
-        let ready = |generation: &Generation| matches!(generation.template, Template::Ready { .. });
+        // In a stop it still reads what it was told before its stream ended.
+        let leaving = |template: &Template| {
+            self.is_stopping() && matches!(template, Template::Ending { kill_at: Some(_), loss: None })
+        };
+        let ready = |generation: &Generation| {
+            matches!(generation.template, Template::Ready { .. }) || leaving(&generation.template)
+        };
         let mut current = self.generations.iter().filter(|(_, this)| this.stage == Stage::Current);
         current.find(|(_, this)| ready(this)).map(|(&number, _)| number)
     }

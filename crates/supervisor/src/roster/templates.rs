@@ -21,6 +21,8 @@ use crate::worker::Gone;
 
 /// How long a template whose stream was ended may take to leave.
 const LEAVE_GRACE: Duration = Duration::from_secs(1);
+/// The same at the stop of the fleet, where the user's last hook may have something to tell to another machine.
+const FAREWELL_GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Template {
@@ -213,10 +215,13 @@ impl Roster {
 
     /// Lets a template leave. One that imports does not listen, and has nothing to finish.
     pub(super) fn close_template(&mut self, generation: GenerationNumber, now: Instant) {
+        let stopping = self.is_stopping();
         let Some(this) = self.generations.get_mut(&generation) else { return };
         match &mut this.template {
             Template::Ready { .. } => {
-                this.template = Template::Ending { kill_at: Some(now + LEAVE_GRACE), loss: None };
+                let farewell = stopping && this.stage == Stage::Current;
+                let grace = if farewell { FAREWELL_GRACE } else { LEAVE_GRACE };
+                this.template = Template::Ending { kill_at: Some(now + grace), loss: None };
                 self.actions.push(Action::CloseTemplate(generation));
             }
             Template::Ending { loss, .. } => *loss = None,

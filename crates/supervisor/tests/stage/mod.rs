@@ -32,6 +32,7 @@ pub fn plan(preload: Preload, variables: &[(&str, &str)]) -> Plan {
         graceful_timeout: PATIENCE,
         umask: None,
         preload,
+        hooks: false,
     }
 }
 

@@ -72,6 +72,6 @@ while True:
     if order["order"] == "fork":
         exec(os.environ.get("FORK", "fork(order['worker'], descriptors)"))
     else:
-        print("called", order["name"], order["worker"], flush=True)
+        print("called", order["name"], order.get("worker", order.get("age")), flush=True)
     for descriptor in descriptors:
         os.close(descriptor)

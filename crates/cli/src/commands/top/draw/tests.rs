@@ -173,7 +173,7 @@ fn draws_stacks_from_where_one_has_scrolled() {
     let view =
         View { sight, history: &[], selected: None, paused: false, trouble: None, page: &page, keys: true };
     let drawn = shown(&view, 60, 6);
-    assert!(drawn.contains("line 7\nline 8\n") && !drawn.contains("line 6\n"), "{drawn}");
+    assert!(drawn.contains("line 7\n line 8\n") && !drawn.contains("line 6\n"), "{drawn}");
 }
 
 #[test]
