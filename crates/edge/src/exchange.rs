@@ -132,6 +132,8 @@ pub(crate) struct Exchange {
     pub(crate) trace: Trace,
     /// What the worker noted on its answer; in `dev` only.
     pub(crate) note: Option<Box<Note>>,
+    /// Nobody wants to read of it in the log: a page of `dev` waits for the next change.
+    pub(crate) is_noise: bool,
 }
 
 /// A request body, received.
@@ -204,6 +206,7 @@ impl Exchange {
             submitted: None,
             trace: Trace::default(),
             note: None,
+            is_noise: false,
         }
     }
 

@@ -45,7 +45,8 @@ impl HandedDown {
     /// Takes what the environment names. To be called once, before anything is opened.
     pub(crate) fn take() -> Self {
         let mut taken = Self::default();
-        if let Some(estate) = std::env::var(ESTATE_ENV).ok().and_then(|text| serde_json::from_str(&text).ok()) {
+        if let Some(estate) = std::env::var(ESTATE_ENV).ok().and_then(|text| serde_json::from_str(&text).ok())
+        {
             taken.inherit(estate);
         }
         for (number, name) in systemd_sockets() {
@@ -67,10 +68,27 @@ impl HandedDown {
 
     /// The sockets that were bound for this address, as it is written in the settings.
     pub(crate) fn claim(&mut self, address: &str) -> Vec<OwnedFd> {
-        let (claimed, others) = std::mem::take(&mut self.listeners).into_iter().partition(|(of, _)| of == address);
+        let (claimed, others) =
+            std::mem::take(&mut self.listeners).into_iter().partition(|(of, _)| of == address);
         self.listeners = others;
         let claimed: Vec<(String, OwnedFd)> = claimed;
         claimed.into_iter().map(|(_, socket)| socket).collect()
+    }
+
+    /// Whether there is a socket for this address.
+    pub(crate) fn has(&self, address: &str) -> bool {
+        self.listeners.iter().any(|(of, _)| of == address)
+    }
+
+    /// The addresses that nobody has claimed.
+    pub(crate) fn unclaimed(&self) -> Vec<String> {
+        self.listeners.iter().map(|(address, _)| address.clone()).collect()
+    }
+
+    /// One socket, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(address: &str, socket: OwnedFd) -> Self {
+        Self { listeners: vec![(address.to_owned(), socket)], ..Self::default() }
     }
 
     /// The sockets of systemd's socket units.
@@ -145,9 +163,8 @@ mod tests {
 
     #[test]
     fn a_socket_is_claimed_once_and_by_its_address_only() {
-        let mut given = HandedDown::default();
-        given.listeners = [":80", ":80", ":81"].map(|address| (address.to_owned(), socket())).into();
-        given.units.push(socket());
+        let listeners = [":80", ":80", ":81"].map(|address| (address.to_owned(), socket())).into();
+        let mut given = HandedDown { listeners, units: vec![socket()], ..HandedDown::default() };
         assert!(given.claim(":8").is_empty());
         assert_eq!(given.claim(":80").len(), 2);
         assert!(given.claim(":80").is_empty());

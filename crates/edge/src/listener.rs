@@ -36,12 +36,32 @@ pub(crate) enum Listener {
 #[derive(Debug)]
 pub(crate) struct BindError {
     address: String,
+    /// The one that was asked for; none for 0, which means any.
+    port: Option<u16>,
     cause: io::Error,
+}
+
+impl BindError {
+    /// The same address more than once.
+    pub(crate) fn twice(bind: &Bind) -> Self {
+        let cause = io::Error::new(io::ErrorKind::InvalidInput, "it is written twice");
+        Self { address: bind.to_string(), port: None, cause }
+    }
+
+    /// As it was asked for.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The TCP port that somebody else has.
+    pub(crate) fn taken_port(&self) -> Option<u16> {
+        self.port.filter(|_| self.cause.kind() == io::ErrorKind::AddrInUse)
+    }
 }
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, cause } = self;
+        let Self { address, cause, .. } = self;
         match cause.kind() {
             io::ErrorKind::AddrInUse => write!(
                 f,
@@ -65,7 +85,11 @@ impl fmt::Display for BindError {
 /// # Errors
 /// It cannot be bound.
 pub(crate) fn bind(bind: &Bind, handed_down: &mut HandedDown) -> Result<Vec<Listener>, BindError> {
-    let failed = |cause| BindError { address: bind.to_string(), cause };
+    let port = match bind {
+        Bind::Tcp { port, .. } if *port != 0 => Some(*port),
+        _ => None,
+    };
+    let failed = |cause| BindError { address: bind.to_string(), port, cause };
     let taken = handed_down.claim(&bind.to_string());
     if !taken.is_empty() {
         let adopted = taken.into_iter().map(|socket| match (adopt(socket)?, bind) {
@@ -192,6 +216,14 @@ impl Listener {
                     None => "unix:?".to_owned(),
                 }
             }
+        }
+    }
+
+    /// Of TCP.
+    pub(crate) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok().map(|address| address.port()),
+            Self::Unix(..) => None,
         }
     }
 

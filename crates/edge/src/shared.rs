@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) access_log: Option<Arc<AccessLog>>,
     /// From 1.
     pub(crate) generation: u32,
+    /// What a person should know of its settings, as it was logged.
+    pub(crate) notes: Vec<String>,
 }
 
 impl State {

@@ -76,7 +76,7 @@ fn of_fleet(view: &FleetView, pool: &PoolSnapshot, now: Instant) -> Status {
         addresses: view.addresses.clone(),
         generation: current.map_or(0, |generation| generation.number),
         generations,
-        template: view.template.as_ref().map(|template| Template {
+        template: view.template().map(|template| Template {
             generation: template.generation,
             state: template.state.to_owned(),
             pid: (template.pid != 0).then_some(template.pid),
@@ -237,5 +237,67 @@ fn read(told: &str, link: &LinkSnapshot, only: Option<u64>) -> Result<Stacks, St
     match only.is_some() && stacks.threads.is_empty() && stacks.tasks.is_empty() {
         true => Err("the request has just ended, or nothing has begun it".to_owned()),
         false => Ok(stacks),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::request_id::RequestId;
+    use crate::server::view::GenerationView;
+
+    #[test]
+    fn one_word_for_the_whole() {
+        use GenerationState::{Booting, Current, Leaving};
+        for (phase, states, wanted) in [
+            (Phase::Booting, &[Booting][..], "booting"),
+            (Phase::Open, &[Current], "serving"),
+            (Phase::Open, &[Leaving, Current], "serving"),
+            (Phase::Open, &[Current, Booting], "reloading"),
+            (Phase::Draining, &[Current, Booting], "stopping"),
+        ] {
+            let generations = states.iter().map(|&state| GenerationView {
+                number: 1,
+                state,
+                since: Instant::now(),
+                workers: 1,
+            });
+            let view = FleetView { generations: generations.collect(), ..FleetView::default() };
+            assert_eq!(word(phase, &view), wanted);
+        }
+    }
+
+    #[test]
+    fn stacks_have_the_names_of_requests() {
+        let held = dispatch::Running {
+            id: 9,
+            name: RequestId::given(b"slow-one").unwrap(),
+            method: String::new(),
+            target: String::new(),
+            since: Duration::ZERO,
+            work: Work::Thread,
+        };
+        let link = LinkSnapshot {
+            number: 1,
+            accepting: true,
+            threads: 2,
+            tasks: 0,
+            load: [1, 0, 0],
+            served: 0,
+            idle_since: None,
+            held: vec![held],
+        };
+        let told = r#"{"threads": [{"name": "a", "place": 0, "id": 9, "stack": "x"}, {"name": "b", "place": null, "id": null, "stack": ""}], "tasks": []}"#;
+        let names = |only| {
+            let stacks = read(told, &link, only)?;
+            Ok::<_, String>(
+                stacks.threads.into_iter().map(|one| (one.name.unwrap(), one.request_id)).collect::<Vec<_>>(),
+            )
+        };
+        let a = ("a".to_owned(), Some("slow-one".to_owned()));
+        assert_eq!(names(None).unwrap(), [a.clone(), ("b".to_owned(), None)]);
+        assert_eq!(names(Some(9)).unwrap(), [a]);
+        assert!(names(Some(10)).unwrap_err().contains("just ended"));
+        assert!(read("[", &link, None).unwrap_err().contains("cannot be read"));
     }
 }

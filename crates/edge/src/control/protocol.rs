@@ -34,7 +34,7 @@ pub enum Command {
     },
     /// Log files anew.
     Reopen,
-    /// All workers finish and are replaced.
+    /// All workers finish and leave.
     Drain,
 }
 

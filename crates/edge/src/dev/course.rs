@@ -231,6 +231,24 @@ mod tests {
         story.until(|gate| matches!(gate, Gate::Open)).await;
     }
 
+    /// What was wrong need not have been a watched file: a module elsewhere, a database.
+    #[tokio::test]
+    async fn broken_code_is_mended_by_a_reload_that_somebody_else_asked_for() {
+        let mut story = Story::begin();
+        story.dev.mended();
+        story.save("/p/a.py", Kind::Code).await;
+        let progress = story.ordered().await;
+        story.dev.serves();
+        assert!(matches!(*story.dev.gate.borrow(), Gate::Held), "not what was saved");
+        progress.send(Progress::Failed { reason: "no database".into() }).unwrap();
+        story.until(|gate| matches!(gate, Gate::Broken(_))).await;
+        story.dev.serves();
+        assert!(matches!(*story.dev.gate.borrow(), Gate::Open));
+        let before = *story.dev.seen.borrow();
+        story.dev.serves();
+        assert_ne!(*story.dev.seen.borrow(), before, "pages load again");
+    }
+
     #[tokio::test]
     async fn what_is_saved_during_the_first_start_waits_for_its_outcome() {
         let mut story = Story::begin();

@@ -105,8 +105,16 @@ impl Dev {
         });
     }
 
+    /// A newer generation serves, whoever asked for it. While a save holds the gate, its course knows whether this was the
+    /// newest code.
+    pub(crate) fn serves(&self) {
+        if !matches!(*self.gate.borrow(), Gate::Held) {
+            self.mended();
+        }
+    }
+
     /// The newest code serves.
-    pub(crate) fn mended(&self) {
+    fn mended(&self) {
         self.gate.send_replace(Gate::Open);
         self.eyes.tell(Message::AnySource(false));
         self.changed(true);
@@ -150,7 +158,7 @@ impl Dev {
     }
 
     #[cfg(test)]
-    fn for_tests() -> Arc<Self> {
+    pub(crate) fn for_tests() -> Arc<Self> {
         let (eyes, _) = watcher::open(Watched::default(), bandstand_config::WatchMethod::Native).unwrap();
         Arc::new(Self::with(eyes, "/p".into()))
     }

@@ -54,24 +54,21 @@ impl Seen {
 }
 
 /// The stage: answers what is asked below `/-/dev/`.
-pub(crate) async fn own(shared: &Shared, exchange: &Exchange) -> Step {
+pub(crate) async fn own(shared: &Shared, exchange: &mut Exchange) -> Step {
     let Some(dev) = &shared.dev else { return Step::Next };
-    match exchange.raw_path() {
+    let answer = match exchange.raw_path() {
         b"/-/dev/reload.js" => {
             let count = dev.seen.borrow().count.to_string();
-            Step::Answer(answer("text/javascript; charset=utf-8", SCRIPT.replace("SINCE", &count)))
+            answer("text/javascript; charset=utf-8", SCRIPT.replace("SINCE", &count))
         }
         b"/-/dev/wait" => {
             let since = since(exchange.query());
-            Step::Answer(answer("application/json", wait(dev, &shared.phase, since).await))
+            answer("application/json", wait(dev, &shared.phase, since).await)
         }
-        _ => Step::Next,
-    }
-}
-
-/// Whether the record of this exchange would only be noise.
-pub(crate) fn is_own(path: &[u8]) -> bool {
-    path.starts_with(b"/-/dev/")
+        _ => return Step::Next,
+    };
+    exchange.is_noise = true;
+    Step::Answer(answer)
 }
 
 fn since(query: &[u8]) -> Option<u64> {

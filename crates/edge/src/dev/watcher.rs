@@ -10,6 +10,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self as std_mpsc, RecvTimeoutError};
 use std::time::Duration;
 
@@ -41,6 +43,8 @@ pub(crate) struct Change {
 pub(crate) enum Message {
     /// Something happened to these paths.
     Touched(Vec<PathBuf>),
+    /// Something happened that no event tells: there were too many (inotify(7), `IN_Q_OVERFLOW`), or reading them failed.
+    Missed,
     /// More that matters.
     Told(Told),
     /// Whether any source file may matter.
@@ -76,6 +80,7 @@ pub(crate) fn open(watched: Watched, method: WatchMethod) -> std::io::Result<(Ey
     let mut watch = Watch {
         eyes: None,
         tell: tell.clone(),
+        missed: Arc::default(),
         polls: method == WatchMethod::Poll
             || (method == WatchMethod::Auto && has_no_events(&watched.project)),
         may_poll: method != WatchMethod::Native,
@@ -94,6 +99,8 @@ pub(crate) fn open(watched: Watched, method: WatchMethod) -> std::io::Result<(Ey
 struct Watch {
     eyes: Option<RecommendedWatcher>,
     tell: std_mpsc::Sender<Message>,
+    /// `Message::Missed` is on its way: one is enough, however often reading fails.
+    missed: Arc<AtomicBool>,
     polls: bool,
     may_poll: bool,
     folders: HashSet<PathBuf>,
@@ -120,6 +127,7 @@ impl Watch {
                 Ok(Message::Touched(paths)) => {
                     paths.into_iter().filter_map(|path| self.judge(path)).collect()
                 }
+                Ok(Message::Missed) => self.catch_up(),
                 Ok(Message::Told(more)) => self.grow(|watch| watch.add(more)),
                 Ok(Message::AnySource(any)) => self.grow(|watch| watch.watched.any_source = any),
                 Err(RecvTimeoutError::Timeout) => self.poll(),
@@ -137,10 +145,19 @@ impl Watch {
     fn grow(&mut self, by: impl FnOnce(&mut Self)) -> Vec<Change> {
         by(self);
         self.look();
-        if self.polls {
-            self.stamp_all();
-        }
+        self.stamp_all();
         Vec::new()
+    }
+
+    /// Compares everything with how it was, after events were missed. They may have been about folders that are others now
+    /// of the same name, so all are watched anew.
+    fn catch_up(&mut self) -> Vec<Change> {
+        self.missed.store(false, Ordering::Relaxed);
+        if !self.polls {
+            self.eyes = None;
+            self.folders.clear();
+        }
+        self.poll()
     }
 
     fn poll(&mut self) -> Vec<Change> {
@@ -274,19 +291,27 @@ impl Watch {
         let eyes = match self.eyes.take() {
             Some(eyes) => eyes,
             None => {
-                let tell = self.tell.clone();
-                let handle = move |event: notify::Result<notify::Event>| {
-                    if let Ok(event) = event
-                        && changes_something(&event.kind)
-                    {
+                let (tell, missed) = (self.tell.clone(), self.missed.clone());
+                let handle = move |event| {
+                    if let Some(message) = read(event, &missed) {
                         // The thread has ended: nobody wants to know.
-                        let _ = tell.send(Message::Touched(event.paths));
+                        let _ = tell.send(message);
                     }
                 };
                 RecommendedWatcher::new(handle, Config::default())?
             }
         };
         Ok(self.eyes.insert(eyes))
+    }
+}
+
+/// What an event says; nothing if it says what was said.
+fn read(event: notify::Result<notify::Event>, missed: &AtomicBool) -> Option<Message> {
+    match event {
+        Ok(event) if !event.need_rescan() => {
+            changes_something(&event.kind).then_some(Message::Touched(event.paths))
+        }
+        _ => (!missed.swap(true, Ordering::Relaxed)).then_some(Message::Missed),
     }
 }
 
@@ -438,19 +463,68 @@ mod tests {
         story("poll", WatchMethod::Poll);
     }
 
-    #[test]
-    fn what_was_only_read_or_is_as_it_was_is_no_change() {
-        let folder = Folder::new("stamp");
-        let (tell, _told) = std_mpsc::channel();
-        let mut watch = Watch {
+    /// One whose events nobody hears.
+    fn deaf(folder: &Folder) -> Watch {
+        Watch {
             eyes: None,
-            tell,
+            tell: std_mpsc::channel().0,
+            missed: Arc::default(),
             polls: false,
             may_poll: false,
             folders: HashSet::new(),
             stamps: HashMap::new(),
             watched: Watched { project: folder.0.clone(), ..Watched::default() },
+        }
+    }
+
+    #[test]
+    fn what_events_missed_is_found_and_nothing_else() {
+        let folder = Folder::new("missed");
+        fs::write(folder.0.join("templates/a.html"), "1").unwrap();
+        fs::write(folder.0.join("templates/b.html"), "1").unwrap();
+        let mut watch = deaf(&folder);
+        let files = vec![folder.0.join("views.py")];
+        let templates = vec![folder.0.join("templates")];
+        watch.grow(|watch| watch.add(Told { files, templates, ..Told::default() }));
+        let caught = |watch: &mut Watch| -> BTreeSet<PathBuf> {
+            watch.catch_up().into_iter().map(|change| change.path).collect()
         };
+        assert_eq!(caught(&mut watch), BTreeSet::new(), "as it was when it was told");
+        let changed =
+            ["views.py", "templates/a.html", "templates/deep/c.html"].map(|name| folder.0.join(name));
+        fs::create_dir(folder.0.join("templates/deep")).unwrap();
+        for path in &changed {
+            fs::write(path, "longer").unwrap();
+        }
+        assert_eq!(caught(&mut watch), changed.into());
+        assert!(watch.folders.contains(&folder.0.join("templates/deep")));
+        assert_eq!(caught(&mut watch), BTreeSet::new());
+    }
+
+    #[test]
+    fn what_events_say() {
+        use notify::Event;
+        use notify::event::{Flag, ModifyKind};
+        let missed = AtomicBool::new(false);
+        let say = |event| match read(event, &missed) {
+            None => "nothing",
+            Some(Message::Touched(_)) => "touched",
+            Some(Message::Missed) => "missed",
+            Some(_) => "what nobody said",
+        };
+        let overflow = || Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan));
+        assert_eq!(say(Ok(Event::new(EventKind::Modify(ModifyKind::Any)))), "touched");
+        assert_eq!(say(Ok(Event::new(EventKind::Access(AccessKind::Read)))), "nothing");
+        assert_eq!(say(overflow()), "missed");
+        assert_eq!(say(Err(notify::Error::generic("no more"))), "nothing", "it is on its way");
+        missed.store(false, Ordering::Relaxed);
+        assert_eq!(say(Err(notify::Error::generic("no more"))), "missed");
+    }
+
+    #[test]
+    fn what_was_only_read_or_is_as_it_was_is_no_change() {
+        let folder = Folder::new("stamp");
+        let mut watch = deaf(&folder);
         let views = folder.0.join("views.py");
         watch.add(Told { files: vec![views.clone()], ..Told::default() });
         assert!(watch.judge(views.clone()).is_none(), "as it was when it was told");

@@ -3,7 +3,8 @@
 //! Owns the reading and writing tasks; what the frames mean is `frames`'. One read takes in all answers
 //! that are there, one write sends all requests queued since the last: at saturation a request costs a fraction of a
 //! system call on each side. Descriptors come with `SCM_RIGHTS`; at most `DESCRIPTORS` are held, more end the channel.
-//! A worker is lost when its channel ends, whatever becomes of its lane; its guard line is `guard::line`'s.
+//! A worker is lost when its channel ends, whatever becomes of its lane, or when its process is gone, whoever still holds
+//! the other end of the channel (a process that the app has forked). Its guard line is `guard::line`'s.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -46,9 +48,11 @@ pub(crate) struct Sockets {
     pub(crate) lane: UnixStream,
     /// Without one, a request that is over its time is not interrupted, and its worker replaced at once.
     pub(crate) guard: Option<UnixStream>,
+    /// Told when the process is gone: what it has sent before that still counts, and nothing after it.
+    pub(crate) gone: Arc<Notify>,
 }
 
-/// Runs the sockets of a worker until its channel's stream ends, then says so.
+/// Runs the sockets of a worker until its channel's stream ends or its process has, then says so.
 pub(crate) async fn run_channel(
     pool: Arc<Pool>,
     number: u32,
@@ -73,7 +77,7 @@ async fn carry_frames(
     let lane = bandstand_supervisor::watch_channel(sockets.lane)?;
     let write = |line: Line, socket| write_frames(pool, number, line, socket, &writers[line as usize]);
     tokio::select! {
-        result = read_frames(pool, number, &channel, notices) => result,
+        result = read_frames(pool, number, &channel, &sockets.gone, notices) => result,
         result = write(Line::Channel, &channel) => result,
         result = write(Line::Lane, &lane) => result,
         result = run_guard(pool, number, sockets.guard, &writers[Line::Guard as usize]) => result,
@@ -84,14 +88,24 @@ async fn read_frames(
     pool: &Pool,
     number: u32,
     socket: &AsyncFd<UnixStream>,
+    gone: &Notify,
     notices: &mpsc::UnboundedSender<Notice>,
 ) -> io::Result<()> {
     let mut decoder = Decoder::default();
     let mut descriptors = VecDeque::new();
     let mut wakers: Vec<Waker> = Vec::new();
-    let mut greeted = false;
+    let (mut greeted, mut is_gone) = (false, false);
+    let mut gone = pin!(gone.notified());
     loop {
-        if !receive(socket, &mut decoder, &mut descriptors).await? {
+        let more = tokio::select! {
+            biased;
+            () = &mut gone, if !is_gone => {
+                is_gone = true;
+                continue;
+            }
+            more = receive(socket, is_gone, &mut decoder, &mut descriptors) => more?,
+        };
+        if !more {
             return Ok(());
         }
         if !greeted {
@@ -141,52 +155,88 @@ fn invalid(error: WireError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// One read. False at the end of the stream.
+/// One read. False at the end of the stream, and with `is_gone` also when there is nothing left.
 async fn receive(
     socket: &AsyncFd<UnixStream>,
+    is_gone: bool,
     decoder: &mut Decoder,
     descriptors: &mut VecDeque<OwnedFd>,
 ) -> io::Result<bool> {
+    if is_gone {
+        // All that it has sent is in the socket; whether the runtime has heard of that does not matter.
+        tokio::task::yield_now().await;
+        return loop {
+            match take(socket.get_ref(), decoder, descriptors)? {
+                Taken::Interrupted => {}
+                Taken::Bytes { count, .. } => break Ok(count > 0),
+                Taken::Nothing => break Ok(false),
+            }
+        };
+    }
     loop {
         let mut ready = socket.readable().await?;
-        let space = decoder.space();
-        let room = space.len();
-        let mut control = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
-        let mut control = RecvAncillaryBuffer::new(&mut control);
-        let received = rustix::net::recvmsg(
-            socket.get_ref(),
-            &mut [IoSliceMut::new(space)],
-            &mut control,
-            RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
-        );
-        match received {
-            Ok(message) => {
-                let before = descriptors.len();
-                for piece in control.drain() {
-                    if let RecvAncillaryMessage::ScmRights(rights) = piece {
-                        descriptors.extend(rights);
-                    }
-                }
-                // One that is missing would let the next travel with the wrong frame, to the wrong client.
-                if message.flags.contains(ReturnFlags::CTRUNC) {
-                    return Err(invalid(WireError::Malformed("a descriptor was lost on the way")));
-                }
-                if descriptors.len() > DESCRIPTORS {
-                    return Err(invalid(WireError::Malformed("more descriptors than frames that carry one")));
-                }
-                // A short read means an empty socket, unless it was cut short at a descriptor.
-                if message.bytes < room && descriptors.len() == before {
+        match take(socket.get_ref(), decoder, descriptors)? {
+            Taken::Bytes { count, all } => {
+                if all {
                     ready.clear_ready();
                 }
-                decoder.advance(message.bytes);
-                return Ok(message.bytes > 0);
+                return Ok(count > 0);
             }
-            Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::CONNRESET) => return Ok(false),
-            Err(error) => return Err(error.into()),
+            Taken::Nothing => ready.clear_ready(),
+            Taken::Interrupted => {}
         }
     }
+}
+
+/// What one look into the socket has brought.
+enum Taken {
+    /// None at the end of the stream. `all`: the socket is empty now.
+    Bytes {
+        count: usize,
+        all: bool,
+    },
+    Nothing,
+    Interrupted,
+}
+
+fn take(
+    socket: &UnixStream,
+    decoder: &mut Decoder,
+    descriptors: &mut VecDeque<OwnedFd>,
+) -> io::Result<Taken> {
+    let space = decoder.space();
+    let room = space.len();
+    let mut control = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+    let mut control = RecvAncillaryBuffer::new(&mut control);
+    let received = rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(space)],
+        &mut control,
+        RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
+    );
+    let message = match received {
+        Ok(message) => message,
+        Err(rustix::io::Errno::AGAIN) => return Ok(Taken::Nothing),
+        Err(rustix::io::Errno::INTR) => return Ok(Taken::Interrupted),
+        Err(rustix::io::Errno::CONNRESET) => return Ok(Taken::Bytes { count: 0, all: false }),
+        Err(error) => return Err(error.into()),
+    };
+    let before = descriptors.len();
+    for piece in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = piece {
+            descriptors.extend(rights);
+        }
+    }
+    // One that is missing would let the next travel with the wrong frame, to the wrong client.
+    if message.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(invalid(WireError::Malformed("a descriptor was lost on the way")));
+    }
+    if descriptors.len() > DESCRIPTORS {
+        return Err(invalid(WireError::Malformed("more descriptors than frames that carry one")));
+    }
+    decoder.advance(message.bytes);
+    // A short read means an empty socket, unless it was cut short at a descriptor.
+    Ok(Taken::Bytes { count: message.bytes, all: message.bytes < room && descriptors.len() == before })
 }
 
 async fn write_frames(

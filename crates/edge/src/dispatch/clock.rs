@@ -114,10 +114,11 @@ fn expire_link(
         .map(|(place, held)| (place, held.id, held.abandoned))
         .collect();
     for (place, id, abandoned) in over {
-        if !abandoned {
-            give_up(link, place, now, wakers, verdicts);
-        } else if link.expire(place, id) {
+        if abandoned {
             link.interrupt(place, id, now);
+            link.expire(place, id);
+        } else {
+            give_up(link, place, now, wakers, verdicts);
         }
     }
 }
@@ -144,7 +145,7 @@ fn give_up(link: &mut Link, place: u16, now: Instant, wakers: &mut Vec<Waker>, v
     if let Some(job) = link.recall(place) {
         job.reply.set_location(Location::Nowhere);
         wakers.extend(job.reply.push(Event::Failed(Failure::TimedOut)));
-        link.is_held_up(&job.name, verdicts);
+        link.is_held_up(&job.name, now, verdicts);
         return;
     }
     let Some(id) = link.places.at(place).map(|held| held.id) else { return };

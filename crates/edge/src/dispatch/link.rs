@@ -132,9 +132,9 @@ impl Link {
         self.is_leaving() && self.is_quiet()
     }
 
-    /// Exchanges that it works on, answered ones in `close()` included.
+    /// Exchanges that it works on, answered ones that it has not finished with included.
     pub(crate) fn exchanges(&mut self) -> usize {
-        self.load.iter().sum::<usize>() + self.places.closing()
+        self.load.iter().sum::<usize>() + self.places.closing() + self.places.lingering()
     }
 
     /// Threads that work on something, `close()` included. Also where places that have become free are noticed.

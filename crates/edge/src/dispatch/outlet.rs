@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
 
+use bandstand_wire::sequence::Answer;
 use bandstand_wire::{Flags, Header, Kind, limits};
 use tokio::sync::Notify;
 
@@ -97,14 +98,18 @@ impl Link {
     /// one that waits for credit is woken to see it; the loop is told.
     pub(crate) fn cancel(&mut self, place: u16, id: u64, flags: Flags) {
         let Some(held) = self.places.named(place, id) else { return };
-        held.expired |= flags.has(Flags::BROKEN) && held.work != Work::Socket;
         let work = held.work;
+        // In its handshake a WebSocket is a task that owes an answer; an open one learns that its connection is gone.
+        let ends = flags.has(Flags::BROKEN) && (work != Work::Socket || held.answer == Answer::Waiting);
+        held.expired |= ends;
+        held.closed |= ends && work == Work::Socket;
         self.places.cancel(place, id);
         match work {
             Work::Thread => self.grant(place, id, limits::WINDOW as u32),
-            Work::Task => self.say(Kind::Cancel, flags, place, id, &[]),
             // A connection that is gone without a word (RFC 6455 §7.1.5).
-            Work::Socket => self.close(place, id, 1006, ""),
+            Work::Socket if !ends => self.close(place, id, 1006, ""),
+            Work::Task | Work::Socket if ends && self.cancels_later(place, id) => {}
+            Work::Task | Work::Socket => self.say(Kind::Cancel, flags, place, id, &[]),
         }
     }
 
@@ -117,10 +122,17 @@ impl Link {
             }
             _ => return false,
         };
-        if work != Work::Thread {
+        if work != Work::Thread && !self.cancels_later(place, id) {
             self.say(Kind::Cancel, Flags::BROKEN, place, id, &[]);
         }
         true
+    }
+
+    /// Now, if the worker still has it.
+    pub(crate) fn cancel_task(&mut self, place: u16, id: u64) {
+        if self.places.named(place, id).is_some_and(|held| held.work != Work::Thread) {
+            self.say(Kind::Cancel, Flags::BROKEN, place, id, &[]);
+        }
     }
 
     /// Lets the worker send more of an answer.

@@ -168,6 +168,12 @@ impl Places {
         self.on_threads.len()
     }
 
+    /// Answered exchanges of the loop that it still works on. Costs a look at each.
+    pub(crate) fn lingering(&mut self) -> usize {
+        sweep(&self.board, &mut self.on_loop, &mut self.free);
+        self.on_loop.len()
+    }
+
     /// Asks to be told when the threads that are in `close()` come back.
     pub(crate) fn ask_for_idle(&self) {
         for &(place, id) in &self.on_threads {

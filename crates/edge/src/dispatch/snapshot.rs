@@ -28,11 +28,8 @@ pub(crate) struct PoolSnapshot {
 #[derive(Debug, Clone)]
 pub(crate) struct LinkSnapshot {
     pub(crate) number: u32,
-    pub(crate) generation: u32,
     /// It may be given requests.
     pub(crate) accepting: bool,
-    /// It was told to leave.
-    pub(crate) leaving: bool,
     /// Requests that its threads, and its loop, work on at once.
     pub(crate) threads: usize,
     pub(crate) tasks: usize,
@@ -79,9 +76,7 @@ fn look_at(link: &Link, now: Instant) -> LinkSnapshot {
     let idle = link.is_quiet() && (link.threads > 0 || link.tasks > 0);
     LinkSnapshot {
         number: link.number,
-        generation: link.generation,
         accepting: link.is_accepting(),
-        leaving: link.is_leaving(),
         threads: link.threads,
         tasks: link.tasks,
         load: Work::ALL.map(|work| link.load(work)),

@@ -23,7 +23,7 @@ use rustix::net::{
     SendFlags, Shutdown,
 };
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::{
@@ -70,6 +70,8 @@ struct House {
     notices: mpsc::UnboundedReceiver<Notice>,
     verdicts: mpsc::UnboundedReceiver<Verdict>,
     hired: u32,
+    /// For the worker hired last: its process is gone.
+    gone: Arc<Notify>,
 }
 
 impl House {
@@ -89,7 +91,7 @@ impl House {
     fn without_clock(limits: Limits) -> Self {
         let (sender, notices) = mpsc::unbounded_channel();
         let (_, verdicts) = mpsc::unbounded_channel();
-        Self { pool: Pool::new(limits), sender, notices, verdicts, hired: 0 }
+        Self { pool: Pool::new(limits), sender, notices, verdicts, hired: 0, gone: Arc::default() }
     }
 
     /// A worker that has said nothing yet.
@@ -106,7 +108,8 @@ impl House {
         let board = Arc::new(Board::create().unwrap().0);
         let writers = Writers::default();
         self.pool.add(self.hired, generation, board.clone(), writers.clone());
-        let sockets = Sockets { channel, lane, guard: guarded.then_some(guard) };
+        self.gone = Arc::default();
+        let sockets = Sockets { channel, lane, guard: guarded.then_some(guard), gone: self.gone.clone() };
         tokio::spawn(run_channel(self.pool.clone(), self.hired, sockets, writers, self.sender.clone()));
         let (channel, lane) = (Ear::new(their_channel, false), Ear::new(their_lane, true));
         let guard = guarded.then(|| Ear::new(their_guard, false));

@@ -43,7 +43,7 @@ pub(crate) fn start(level: Level, format: LogFormat) -> std::io::Result<()> {
         let _ = filter.modify(|filter| *filter = level);
         return Ok(());
     }
-    let (sink, _thread) = Sink::open(&Target::Stderr)?;
+    let (sink, _thread) = Sink::open(&Target::Stderr, None)?;
     let (filter, handle) = reload::Layer::new(level);
     let layer = Lines { sink: sink.clone(), terminal };
     if tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().is_ok() {

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use bandstand_config::{Destination, LogFormat};
+use rustix::fs::Uid;
 
 use super::counters::{Counters, Outcome};
 use super::logging::{is_json, json_string, rfc3339};
@@ -27,24 +28,35 @@ pub(crate) struct AccessLog {
 }
 
 impl AccessLog {
-    /// Opens it; `None` when it is off.
+    /// Opens it; `None` when it is off. `owner`: see `Sink::open`.
     ///
     /// # Errors
-    /// The file cannot be opened for appending.
-    pub(crate) fn open(destination: &Destination, format: LogFormat) -> std::io::Result<Option<Self>> {
+    /// The file cannot be opened for appending, or not be given away; the error names it.
+    pub(crate) fn open(
+        destination: &Destination,
+        format: LogFormat,
+        owner: Option<Uid>,
+    ) -> std::io::Result<Option<Self>> {
         let (target, terminal) = match destination {
             Destination::Off => return Ok(None),
             Destination::Stdout => (Target::Stdout, std::io::stdout().is_terminal()),
             Destination::File(path) => (Target::File(path.clone()), false),
         };
-        let (sink, _thread) = Sink::open(&target)?;
+        let (sink, _thread) = Sink::open(&target, owner)?;
         let json = is_json(format, terminal);
         Ok(Some(Self { sink, json, colour: terminal && std::env::var_os("NO_COLOR").is_none() }))
     }
 
-    /// See `Sink::reopen`.
-    pub(crate) fn reopen(&self) {
-        self.sink.reopen();
+    /// See `Sink::reopen`; returns when it is done.
+    ///
+    /// # Errors
+    /// A sentence; lines go to the former file.
+    pub(crate) async fn reopen(&self) -> Result<(), String> {
+        let outcome = match self.sink.reopen() {
+            Ok(answer) => answer.await.unwrap_or_else(|_| Err(std::io::ErrorKind::BrokenPipe.into())),
+            Err(error) => Err(error),
+        };
+        outcome.map_err(|error| format!("the access log cannot be opened anew: {error}"))
     }
 
     /// See `Sink::flush`.
@@ -72,6 +84,7 @@ pub(crate) struct Record<'a> {
     pub(crate) trace: Trace,
     submitted: Option<Instant>,
     note: Option<Box<Note>>,
+    is_noise: bool,
 }
 
 impl<'a> Record<'a> {
@@ -98,6 +111,7 @@ impl<'a> Record<'a> {
             trace: exchange.trace,
             submitted: exchange.submitted,
             note: exchange.note.clone(),
+            is_noise: exchange.is_noise,
         }
     }
 
@@ -121,6 +135,7 @@ impl<'a> Record<'a> {
             trace: Trace::default(),
             submitted: None,
             note: None,
+            is_noise: false,
         }
     }
 
@@ -168,7 +183,11 @@ impl<'a> Record<'a> {
             self.bytes_out,
             self.started.elapsed().as_secs_f64() * 1e3
         );
-        optional(&mut line, "queue_ms", self.queue_time().map(|time| format!("{:.3}", time.as_secs_f64() * 1e3)));
+        optional(
+            &mut line,
+            "queue_ms",
+            self.queue_time().map(|time| format!("{:.3}", time.as_secs_f64() * 1e3)),
+        );
         optional(&mut line, "app_ms", self.trace.service_us.map(|us| format!("{:.3}", f64::from(us) / 1e3)));
         optional(&mut line, "worker", self.trace.worker.map(|number| number.to_string()));
         optional(&mut line, "generation", self.trace.generation.map(|number| number.to_string()));
@@ -201,11 +220,6 @@ impl<'a> Record<'a> {
         };
         pretty::line(&seen, colour)
     }
-
-    /// The waits of pages for the next change (`dev`) are no news.
-    fn is_noise(&self) -> bool {
-        self.status == 200 && crate::dev::pages::is_own(self.path.as_bytes())
-    }
 }
 
 fn quoted(text: &str) -> String {
@@ -225,7 +239,7 @@ impl Drop for Record<'_> {
             self.count(counters);
         }
         if let Some(log) = self.log
-            && !self.is_noise()
+            && !self.is_noise
         {
             let line = if log.json { self.json() } else { self.pretty(log.colour) };
             log.sink.line(line.into_bytes());

@@ -33,6 +33,8 @@ pub(super) struct Care {
     scaler: Scaler,
     memory: Measured,
     measured: Option<Instant>,
+    /// Whether memory is being read: with a slow system the next reading waits for this one.
+    measures: bool,
     waits: Times,
 }
 
@@ -82,6 +84,7 @@ impl Care {
     /// Memory was read.
     pub(super) fn measured(&mut self, memory: Measured) {
         self.memory = memory;
+        self.measures = false;
     }
 
     /// One look. The number of workers that there should be from now on, if it is another.
@@ -143,10 +146,10 @@ impl Care {
     ) {
         let scales = bounds_of(settings).is_some();
         let due = self.measured.is_none_or(|last| now >= last + MEMORY_PERIOD);
-        if !due || (settings.max_memory.is_none() && !scales) {
+        if !due || self.measures || (settings.max_memory.is_none() && !scales) {
             return;
         }
-        self.measured = Some(now);
+        (self.measured, self.measures) = (Some(now), true);
         let processes: Vec<(u32, u32)> = workers.iter().map(|worker| (worker.number, worker.pid)).collect();
         let proportional = settings.max_memory.is_some() && settings.memory_measure == MemoryMeasure::Pss;
         let budget = settings.workers_memory;

@@ -10,22 +10,26 @@ mod ears;
 mod obey;
 mod reload;
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bandstand_supervisor::{Command, Event, Fleet, TemplateState, WorkerNumber};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 
 pub(super) use self::ears::Word;
 use self::ears::{Ears, Heard};
+use self::reload::Reading;
 use super::care::{self, Care};
 use super::coming::{Coming, Made, Next};
 use super::doors::{Bound, Doors};
 use super::environment::plan;
 use super::orders::Order;
-use super::upgrade::{self, Program};
+use super::pid_file::PidFile;
+use super::upgrade::{self, Hold, Program};
 use super::view::{FleetView, TemplateView, WorkerState};
 use super::{Mode, Run, ServeError, clock, probe, service, stop};
 use crate::control::Control;
@@ -35,6 +39,11 @@ use crate::shared::{Phase, Shared, State};
 
 /// How long a worker may live after its channel has ended.
 const AFTER_CHANNEL: Duration = Duration::from_secs(1);
+/// The first generation.
+const FIRST: u32 = 1;
+/// How much longer a start or reload may take, as the service manager is told while it lasts, and how often.
+const TIME_MORE: Duration = Duration::from_secs(30);
+const TIME_PERIOD: Duration = Duration::from_secs(10);
 
 /// What the server is made of.
 pub(super) struct Parts {
@@ -42,6 +51,7 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) bound: Bound,
     pub(super) control: Option<Arc<Control>>,
+    pub(super) pid_file: Arc<PidFile>,
     /// Where the program before this one waits for a word.
     pub(super) heir_of: Option<OwnedFd>,
 }
@@ -52,18 +62,33 @@ pub(super) struct Conductor {
     fleet: Fleet,
     /// What the generation that serves was made from.
     run: Arc<Run>,
-    /// The generation that does not serve yet.
+    /// A reload that reads settings and binds addresses.
+    reading: Option<Reading>,
+    /// How many reloads there were.
+    tickets: u64,
+    /// The generation that is not complete yet. Only the first may serve before it is.
     coming: Option<Coming>,
     doors: Doors,
     /// Bound, and silent until we serve: the program before this one accepts meanwhile.
     waiting: Option<(Bound, OwnedFd)>,
     control: Option<Arc<Control>>,
+    pid_file: Arc<PidFile>,
     program: Option<Program>,
+    /// An upgrade that is under way.
+    heir: Option<Hold>,
     care: Care,
     ears: Ears,
+    /// What tells the channel of a worker that its process is gone.
+    gone: HashMap<u32, Arc<Notify>>,
     /// Of the last worker, from its start to its hello.
     boot: Duration,
     stage: Stage,
+    /// Whether it was said that the server is ready.
+    is_announced: bool,
+    asked_for_time: Option<Instant>,
+    clock: Option<JoinHandle<()>>,
+    /// How many workers are wanted, as hooks were told last.
+    counted: Option<usize>,
 }
 
 /// Where the server is in its life.
@@ -72,9 +97,10 @@ enum Stage {
     Running,
     /// In `dev`: the first start failed, and there is no fleet until the next reload.
     Stranded,
-    /// `heir`: another program serves on.
+    /// `heir`: another program serves on. `asked`: somebody has asked this one to stop; asked again, it ends at once.
     Stopping {
         heir: bool,
+        asked: bool,
     },
 }
 
@@ -87,7 +113,7 @@ impl Conductor {
     /// # Errors
     /// No process can be started; none is there then.
     pub(super) fn start(parts: Parts) -> Result<Self, ServeError> {
-        let Parts { run, shared, bound, control, heir_of } = parts;
+        let Parts { run, shared, bound, control, pid_file, heir_of } = parts;
         let program = Program::current().map_err(|error| tracing::debug!(%error, "no upgrade in place")).ok();
         let wanted = run.loaded.settings.workers.get();
         let (fleet, events) =
@@ -98,14 +124,23 @@ impl Conductor {
             coming: Some(Coming::new(1, run.clone(), access_log, None, wanted, None)),
             fleet,
             run,
+            reading: None,
+            tickets: 0,
             doors: Doors::default(),
             waiting: None,
             control,
+            pid_file,
             program,
+            heir: None,
             care: Care::default(),
             ears: Ears::new(events),
+            gone: HashMap::new(),
             boot: Duration::ZERO,
             stage: Stage::Running,
+            is_announced: false,
+            asked_for_time: None,
+            clock: None,
+            counted: None,
             shared,
         };
         conductor.show(|view| {
@@ -116,9 +151,9 @@ impl Conductor {
             Some(ready) => conductor.waiting = Some((bound, ready)),
             None => conductor.open(bound),
         }
-        if let Some(limit) = conductor.run.loaded.settings.boot_timeout {
-            service::extend_start(limit);
-        }
+        let limit = conductor.run.loaded.settings.boot_timeout.unwrap_or_default();
+        conductor.asked_for_time = Some(Instant::now());
+        service::extend_start(limit.max(TIME_MORE));
         conductor.watch_clock();
         Ok(conductor)
     }
@@ -130,7 +165,7 @@ impl Conductor {
         mut orders: mpsc::Receiver<Order>,
     ) -> Result<(), ServeError> {
         loop {
-            let cares = self.stage == Stage::Running && care::is_needed(&self.run.loaded.settings);
+            let cares = self.stage == Stage::Running && self.has_to_look();
             let heard = self.ears.hear(&mut signals, &mut orders, cares).await;
             if let ControlFlow::Break(result) = self.on(heard).await {
                 self.end().await;
@@ -139,13 +174,21 @@ impl Conductor {
         }
     }
 
+    fn has_to_look(&self) -> bool {
+        self.coming.is_some() || self.reading.is_some() || care::is_needed(&self.run.loaded.settings)
+    }
+
     async fn on(&mut self, heard: Heard) -> Flow {
         match heard {
             Heard::Order(order) => return self.obey(order).await,
             Heard::Event(Event::GaveUp { traceback }) => return self.give_up(&traceback).await,
             Heard::Event(event) => self.follow(event),
-            Heard::Notice(notice) => self.listen(notice),
-            Heard::Word(word) => return self.take(word),
+            Heard::Notice(notice) => self.listen(notice).await,
+            Heard::Word(word) => return self.take(word).await,
+            Heard::Silence if self.stage == Stage::Running => {
+                return ControlFlow::Break(Err(ServeError::new("the keeper of the workers has ended")));
+            }
+            Heard::Silence => {}
             Heard::Tick => self.look(),
             Heard::Drained => return ControlFlow::Break(Ok(())),
         }
@@ -154,13 +197,20 @@ impl Conductor {
 
     /// Nothing of ours is left behind.
     async fn end(mut self) {
-        let heir = self.stage == (Stage::Stopping { heir: true });
+        let heir = matches!(self.stage, Stage::Stopping { heir: true, .. });
+        if let Some(unwanted) = &mut self.heir {
+            unwanted.dismiss();
+        }
         if let Some(coming) = self.coming.take() {
             coming.over(Err("the server is stopping".to_owned()));
         }
-        self.doors.close_all(!heir);
+        self.give_up_reading("the server is stopping");
+        self.doors.close_all(!heir && !service::keeps_sockets());
         self.fleet.stop_now();
         self.fleet.stop(Instant::now()).await;
+        if let Some(unwanted) = self.heir.take() {
+            unwanted.end().await;
+        }
     }
 
     /// Processes: started, leaving, gone.
@@ -172,7 +222,9 @@ impl Conductor {
                 let pool = self.shared.pool.clone();
                 let writers = Writers::default();
                 pool.add(number.0, generation.0, board, writers.clone());
-                let sockets = Sockets { channel, lane, guard: Some(guard) };
+                let gone = Arc::new(Notify::new());
+                self.gone.insert(number.0, gone.clone());
+                let sockets = Sockets { channel, lane, guard: Some(guard), gone };
                 tokio::spawn(run_channel(pool, number.0, sockets, writers, self.ears.notices()));
             }
             Event::Draining { number, deadline } => {
@@ -181,8 +233,11 @@ impl Conductor {
                 let gently = deadline.filter(|_| self.stage == Stage::Running);
                 self.shared.pool.retire(number.0, gently);
             }
-            // The supervisor has logged it; what the worker held is seen to when its channel ends.
+            // The supervisor has logged it; what the worker held is seen to when its channel has been read to the end.
             Event::Gone { number, .. } => {
+                if let Some(gone) = self.gone.remove(&number.0) {
+                    gone.notify_one();
+                }
                 self.show(|view| view.end(number.0));
                 self.care.gone(number.0);
                 if let Some(coming) = &mut self.coming {
@@ -196,7 +251,12 @@ impl Conductor {
                 self.show(|view| view.last_failure = Some((SystemTime::now(), account)));
                 self.shared.outage.falter(Instant::now() + retry + self.boot);
             }
-            Event::Scaled { wanted } => self.show(|view| view.wanted = wanted),
+            Event::Scaled { wanted } => {
+                self.show(|view| view.wanted = wanted);
+                if self.counted != Some(wanted) {
+                    self.count_workers(wanted);
+                }
+            }
             Event::GaveUp { .. } => {} // `on` has seen to it
         }
     }
@@ -229,13 +289,13 @@ impl Conductor {
                 ("none", 0)
             }
         };
-        self.show(|view| view.template(TemplateView { generation, state: word, pid }));
+        self.show(|view| view.turn_template(TemplateView { generation, state: word, pid }));
     }
 
     /// Channels: hello, failed, lost.
-    fn listen(&mut self, notice: Notice) {
+    async fn listen(&mut self, notice: Notice) {
         match notice {
-            Notice::Hello { number, project } => self.on_hello(number, project),
+            Notice::Hello { number, project } => self.on_hello(number, project).await,
             // The supervisor logs it, or tells it as the end of its generation.
             Notice::Failed { number, traceback } => self.fleet.boot_failed(WorkerNumber(number), traceback),
             Notice::Lost { number, error: Some(error) } => {
@@ -252,12 +312,14 @@ impl Conductor {
         }
     }
 
-    fn on_hello(&mut self, number: u32, hello: Vec<u8>) {
+    async fn on_hello(&mut self, number: u32, hello: Vec<u8>) {
         self.fleet.ready(WorkerNumber(number));
-        let mut view = self.shared.fleet();
-        let worker = view.worker(number).map(|worker| (worker.generation, worker.since));
-        view.turn(number, WorkerState::Ready);
-        drop(view);
+        let worker = {
+            let mut view = self.shared.fleet();
+            let worker = view.worker(number).map(|worker| (worker.generation, worker.since));
+            view.turn(number, WorkerState::Ready);
+            worker
+        };
         let Some((generation, since)) = worker else { return };
         if let Some(dev) = &self.shared.dev {
             dev.hello(&hello);
@@ -277,11 +339,11 @@ impl Conductor {
         if self.shared.state().generation == generation {
             self.shared.outage.is_over();
         }
-        self.advance();
+        self.advance().await;
     }
 
     /// Looks what the generation on its way still needs.
-    fn advance(&mut self) {
+    pub(super) async fn advance(&mut self) {
         let Some(coming) = &mut self.coming else { return };
         let generation = coming.generation;
         match coming.next() {
@@ -293,12 +355,12 @@ impl Conductor {
                     let _ = words.send(Word::Probed { generation, outcome }); // nobody listens any more at the end
                 });
             }
-            Next::Serve(state) => self.serve(state),
+            Next::Serve(state) => self.serve(state).await,
         }
     }
 
     /// What took long is done.
-    fn take(&mut self, word: Word) -> Flow {
+    async fn take(&mut self, word: Word) -> Flow {
         let of_coming = |coming: &Option<Coming>, generation| {
             coming.as_ref().is_some_and(|coming| coming.generation == generation)
         };
@@ -321,13 +383,17 @@ impl Conductor {
                 self.care.measured(memory);
                 return ControlFlow::Continue(());
             }
-            Word::Heir { outcome, pid, progress } => {
-                self.on_heir(outcome, pid, &progress);
+            Word::Prepared { ticket, outcome } => {
+                self.on_prepared(ticket, outcome).await;
+                return ControlFlow::Continue(());
+            }
+            Word::Heir { outcome, progress } => {
+                self.on_heir(outcome, &progress);
                 return ControlFlow::Continue(());
             }
         };
         match outcome {
-            Ok(()) => self.advance(),
+            Ok(()) => self.advance().await,
             Err(why) if self.is_first() => return ControlFlow::Break(Err(ServeError::new(why))),
             Err(why) => self.on_failed(generation, why),
         }
@@ -341,6 +407,7 @@ impl Conductor {
         coming.state = Made::Yes(state.clone());
         if first && state.settings.ready_check.paths.is_empty() {
             self.swap(state);
+            self.show(|view| view.promote(FIRST));
         }
     }
 
@@ -365,8 +432,8 @@ impl Conductor {
     /// One look of the clock.
     fn look(&mut self) {
         // A generation on its way has its own number of workers.
-        if self.coming.is_some() {
-            return;
+        if self.coming.is_some() || self.reading.is_some() {
+            return self.ask_for_time();
         }
         if let Some(wanted) = self.care.look(&self.shared, &self.fleet, &self.ears.words()) {
             tracing::info!(workers = wanted, "the number of workers follows the queue");
@@ -374,13 +441,29 @@ impl Conductor {
         }
     }
 
+    /// The service manager waits for the end of a start or reload only so long, if it is not asked for more.
+    fn ask_for_time(&mut self) {
+        if self.asked_for_time.is_none_or(|last| last.elapsed() >= TIME_PERIOD) {
+            self.asked_for_time = Some(Instant::now());
+            service::extend_start(TIME_MORE);
+        }
+    }
+
     fn scale_to(&mut self, wanted: usize) {
+        // Before the forks that follow from it, as with gunicorn.
+        if self.counted != Some(wanted) {
+            self.count_workers(wanted);
+        }
         self.fleet.scale_to(wanted);
         self.show(|view| view.wanted = wanted);
     }
 
-    fn watch_clock(&self) {
-        tokio::spawn(clock::watch_clock(self.shared.clone(), self.fleet.clone()));
+    /// Of the fleet as it is now: the one before has its numbers, and would be told of them.
+    fn watch_clock(&mut self) {
+        let clock = tokio::spawn(clock::watch_clock(self.shared.clone(), self.fleet.clone()));
+        if let Some(older) = self.clock.replace(clock) {
+            older.abort();
+        }
     }
 
     fn open(&mut self, bound: Bound) {
@@ -391,6 +474,19 @@ impl Conductor {
 
     fn show(&self, change: impl FnOnce(&mut FleetView)) {
         change(&mut self.shared.fleet());
+    }
+
+    /// Has the user's hook called, if there are any. Those of ends (`child_exit`, `on_exit`) are the supervisor's to call.
+    fn hook(&self, name: &'static str, details: String) {
+        if self.run.loaded.settings.hooks.is_some() {
+            self.fleet.hook(name, details);
+        }
+    }
+
+    /// Tells hooks how many workers there are to be.
+    fn count_workers(&mut self, wanted: usize) {
+        let old = self.counted.replace(wanted).map_or_else(|| "null".to_owned(), |old| old.to_string());
+        self.hook("nworkers_changed", format!(r#"{{"new":{wanted},"old":{old}}}"#));
     }
 
     /// The first start failed. Somebody looks: the program ends, but in `dev`, where the page says why.
@@ -413,10 +509,14 @@ impl Conductor {
         reason = "the line that scripts and people wait for, whatever the log's form"
     )]
     fn say_ready(&mut self, wanted: usize) {
+        self.is_announced = true;
         if let Some((bound, ready)) = self.waiting.take() {
             self.open(bound);
             if let Some(control) = &self.control {
                 control.take_over();
+            }
+            if let Err(why) = self.pid_file.write() {
+                tracing::warn!("{why}");
             }
             upgrade::tell_ready(ready);
         }
@@ -430,18 +530,23 @@ impl Conductor {
         logging::flush();
         let sentence = format!("ready on {} ({workers}, {app})", self.doors.urls().join(", "));
         eprintln!("bandstand: {sentence}");
+        self.hook("when_ready", String::new());
         service::store(&self.doors.sockets());
         service::ready(&sentence);
     }
 
     /// No new connections; what runs is finished beside us.
     fn stop(&mut self, heir: bool) {
-        self.stage = Stage::Stopping { heir };
-        service::stopping();
+        self.stage = Stage::Stopping { heir, asked: !heir };
+        if !heir {
+            self.heir.iter_mut().for_each(Hold::dismiss);
+            service::stopping();
+        }
         if let Some(coming) = self.coming.take() {
             self.abandon(coming, "the server is stopping");
         }
-        self.doors.close_all(!heir);
+        self.give_up_reading("the server is stopping");
+        self.doors.close_all(!heir && !service::keeps_sockets());
         self.ears.drained = Some(tokio::spawn(stop::drain(self.shared.clone(), self.fleet.clone())));
     }
 }

@@ -17,7 +17,12 @@ use crate::listener::{self, BindError, Listener};
 use crate::shared::Shared;
 
 /// What is bound and does not accept yet.
-pub(super) struct Bound(Vec<(Bind, Listener)>);
+#[derive(Default)]
+pub(super) struct Bound {
+    listeners: Vec<(Bind, Listener)>,
+    /// Files of Unix sockets that were bound here: those of sockets that were handed down may serve another program.
+    files: Vec<PathBuf>,
+}
 
 /// All addresses that are served.
 #[derive(Default)]
@@ -29,6 +34,7 @@ pub(super) struct Doors {
 struct Entrance {
     bind: Bind,
     url: String,
+    port: Option<u16>,
     /// The same socket, to be handed on; `None`: the system had no descriptor left.
     socket: Option<OwnedFd>,
     file: Option<PathBuf>,
@@ -42,10 +48,16 @@ impl Bound {
     /// # Errors
     /// The first that cannot be bound; those before it are closed again.
     pub(super) fn all(binds: &[Bind], handed_down: &mut HandedDown) -> Result<Self, BindError> {
-        let mut bound = Bound(Vec::new());
-        for bind in binds {
-            let listeners = listener::bind(bind, handed_down)?;
-            bound.0.extend(listeners.into_iter().map(|listener| (bind.clone(), listener)));
+        let mut bound = Bound::default();
+        for (at, bind) in binds.iter().enumerate() {
+            if binds[..at].contains(bind) {
+                return Err(BindError::twice(bind));
+            }
+            let inherited = handed_down.has(&bind.to_string());
+            for listener in listener::bind(bind, handed_down)? {
+                bound.files.extend(listener.file().filter(|_| !inherited).map(Path::to_owned));
+                bound.listeners.push((bind.clone(), listener));
+            }
         }
         Ok(bound)
     }
@@ -53,22 +65,23 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        self.0.iter().filter_map(|(_, listener)| listener.file()).for_each(remove);
+        self.files.iter().for_each(|file| remove(file));
     }
 }
 
 impl Doors {
-    /// Those of `binds` that are not served yet.
-    pub(super) fn missing(&self, binds: &[Bind]) -> Vec<Bind> {
-        let served = |bind: &Bind| self.open.iter().any(|entrance| entrance.bind == *bind);
-        binds.iter().filter(|bind| !served(bind)).cloned().collect()
+    /// As they are written in the settings.
+    pub(super) fn binds(&self) -> Vec<Bind> {
+        self.open.iter().map(|entrance| entrance.bind.clone()).collect()
     }
 
     /// Begins to accept.
     pub(super) fn open(&mut self, mut bound: Bound, shared: &Arc<Shared>) {
-        for (bind, listener) in std::mem::take(&mut bound.0) {
+        bound.files.clear();
+        for (bind, listener) in std::mem::take(&mut bound.listeners) {
             let door = Arc::new(Door::default());
-            let (url, file) = (listener.url(), listener.file().map(Path::to_owned));
+            let (url, port) = (listener.url(), listener.port());
+            let file = listener.file().map(Path::to_owned);
             let socket = listener.duplicate().ok();
             let (shared, through) = (shared.clone(), door.clone());
             let accepting = tokio::spawn(async move {
@@ -76,26 +89,33 @@ impl Doors {
                     tracing::error!(%error, "a listener failed");
                 }
             });
-            self.open.push(Entrance { bind, url, socket, file, door, accepting });
+            self.open.push(Entrance { bind, url, port, socket, file, door, accepting });
         }
     }
 
-    /// Closes all but `binds`; their connections close as they come to rest.
-    pub(super) fn keep_only(&mut self, binds: &[Bind], shared: &Shared) {
+    /// Closes all but `binds`; their connections close as they come to rest. The addresses that are gone.
+    pub(super) fn keep_only(&mut self, binds: &[Bind], shared: &Shared) -> Vec<String> {
         let (kept, gone) = std::mem::take(&mut self.open)
             .into_iter()
             .partition::<Vec<_>, _>(|entrance| binds.contains(&entrance.bind));
         self.open = kept;
-        if gone.is_empty() {
-            return;
+        let addresses = gone.iter().map(|entrance| entrance.bind.to_string()).collect();
+        if !gone.is_empty() {
+            gone.into_iter().for_each(|entrance| entrance.close(true));
+            shared.connections.wake_all();
         }
-        gone.into_iter().for_each(|entrance| entrance.close(true));
-        shared.connections.wake_all();
+        addresses
     }
 
     /// Accepts no more. `files`: those of Unix sockets are removed, nobody else needs them.
     pub(super) fn close_all(&mut self, files: bool) {
         std::mem::take(&mut self.open).into_iter().for_each(|entrance| entrance.close(files));
+    }
+
+    /// Those of TCP with the port of their socket, which is not always the one that was written.
+    pub(super) fn ports(&self) -> Vec<(Bind, u16)> {
+        let ports = self.open.iter().map(|entrance| (entrance.bind.clone(), entrance.port));
+        ports.filter_map(|(bind, port)| Some((bind, port?))).collect()
     }
 
     /// As a person would type them.
@@ -136,6 +156,14 @@ mod tests {
         texts.iter().map(|text| Bind::parse(text).unwrap()).collect()
     }
 
+    /// A descriptor that is closed twice may be somebody else's the second time.
+    #[test]
+    fn an_address_is_written_once() {
+        let twice = binds(&["127.0.0.1:0", "127.0.0.1:0"]);
+        let refused = Bound::all(&twice, &mut HandedDown::default()).err().unwrap();
+        assert_eq!(refused.to_string(), "cannot listen on 127.0.0.1:0: it is written twice");
+    }
+
     /// A reload keeps, adds and takes away: what stays has the same socket.
     #[tokio::test]
     async fn an_address_that_stays_is_never_closed() {
@@ -150,16 +178,29 @@ mod tests {
         let waiting = std::os::unix::net::UnixStream::connect(&stays).unwrap();
         let mut second = binds(&["127.0.0.1:0"]);
         second.push(bind(&stays));
-        let new = doors.missing(&second);
-        assert_eq!(new, binds(&["127.0.0.1:0"]));
+        assert_eq!(doors.binds(), first);
+        let new = binds(&["127.0.0.1:0"]);
         doors.open(Bound::all(&new, &mut HandedDown::default()).unwrap(), &shared);
-        doors.keep_only(&second, &shared);
+        assert_eq!(doors.keep_only(&second, &shared), [bind(&goes).to_string()]);
         assert_eq!(doors.urls().len(), 2);
         assert!(!goes.exists() && stays.exists());
         assert!(waiting.peer_addr().is_ok());
         assert!(std::os::unix::net::UnixStream::connect(&stays).is_ok());
         doors.close_all(true);
         assert!(!stays.exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// A program that takes over and cannot leaves the file to the one that serves.
+    #[test]
+    fn what_was_handed_down_in_vain_stays() {
+        let folder = std::env::temp_dir().join(format!("bandstand-heir-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let bind = Bind::Unix(folder.join("socket"));
+        let served = std::os::unix::net::UnixListener::bind(folder.join("socket")).unwrap();
+        let mut handed_down = HandedDown::of(&bind.to_string(), served.try_clone().unwrap().into());
+        drop(Bound::all(std::slice::from_ref(&bind), &mut handed_down).unwrap());
+        assert!(std::os::unix::net::UnixStream::connect(folder.join("socket")).is_ok());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -26,6 +26,7 @@ const OURS: [&str; 9] = [
 /// How a generation of `run` is started, with so many workers.
 pub(super) fn plan(run: &Run, workers: usize) -> Plan {
     let settings = &run.loaded.settings;
+    let hooks = settings.hooks.is_some();
     Plan {
         python: run.python.clone(),
         arguments: ["-m", "bandstand.worker"].map(OsString::from).to_vec(),
@@ -35,7 +36,9 @@ pub(super) fn plan(run: &Run, workers: usize) -> Plan {
         boot_timeout: settings.boot_timeout,
         graceful_timeout: settings.graceful_timeout,
         umask: settings.umask,
-        preload: if settings.preload { Preload::Template } else { Preload::Direct },
+        // Hooks of the server itself are called in a template, also where it imports nothing.
+        preload: if settings.preload || hooks { Preload::Template } else { Preload::Direct },
+        hooks,
     }
 }
 
@@ -67,6 +70,7 @@ pub fn worker_environment(run: &Run) -> Vec<(OsString, OsString)> {
     set("BANDSTAND_LIFESPAN", settings.lifespan.as_str().into());
     set("BANDSTAND_MULTIPROCESS", u8::from(settings.workers.get() > 1).to_string().into());
     set("BANDSTAND_PYTHONPATH", paths);
+    set("BANDSTAND_PRELOAD", u8::from(settings.preload).to_string().into());
     set("BANDSTAND_HOOKS", settings.hooks.clone().unwrap_or_default().into());
     if settings.hooks.is_some() {
         set("BANDSTAND_HOOKS_CFG", bandstand_config::gunicorn::cfg::of(settings).into());

@@ -12,7 +12,7 @@ use crate::assets::{HashedNames, Manifest, Root, RootKind};
 use crate::observe::record::AccessLog;
 use crate::shared::{Project, State};
 
-/// Makes the state of a generation from the JSON of its first hello.
+/// Makes the state of a generation from the JSON of its first hello. Of its notes those are logged that are not `known`.
 ///
 /// # Errors
 /// The hello cannot be read, or a folder of static files cannot: a sentence.
@@ -22,31 +22,29 @@ pub(super) fn greet(
     hello: &[u8],
     access_log: Option<Arc<AccessLog>>,
     generation: u32,
+    known: &[String],
 ) -> Result<State, String> {
     let said = ProjectSettings::from_json(hello)
         .map_err(|error| format!("the worker's hello cannot be read: {error}"))?;
     let mut loaded = loaded.with_django(&said);
     if mode == Mode::Dev {
-        prefer_finders(&mut loaded, &said, generation);
+        prefer_finders(&mut loaded, &said);
     }
-    for note in &loaded.notes {
+    for note in loaded.notes.iter().filter(|note| !known.contains(note)) {
         tracing::info!("{note}");
     }
     let assets = open_assets(&loaded.settings)?;
     let hosts = hosts_of(&said);
-    Ok(state_of(&loaded.settings, Some(Project { said, assets, hosts }), access_log, generation))
+    let state = state_of(&loaded.settings, Some(Project { said, assets, hosts }), access_log, generation);
+    Ok(State { notes: loaded.notes, ..state })
 }
 
 /// With DEBUG, Django's finders serve static files as they are in the sources; what was once collected is older.
-fn prefer_finders(loaded: &mut Loaded, said: &ProjectSettings, generation: u32) {
+fn prefer_finders(loaded: &mut Loaded, said: &ProjectSettings) {
     let from_django = matches!(loaded.origins.get("static"), Some(Origin::Default | Origin::Django(_)));
     if said.django.as_ref().is_some_and(|django| django.debug) && from_django {
         loaded.settings.static_files = None;
         loaded.notes.retain(|note| !note.starts_with("STATIC"));
-    }
-    // The same at each save would be noise.
-    if generation > 1 {
-        loaded.notes.clear();
     }
 }
 

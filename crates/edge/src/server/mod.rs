@@ -120,12 +120,15 @@ pub fn serve(run: Run) -> Result<(), ServeError> {
         |what: &'static str| move |error: std::io::Error| ServeError::new(format!("{what}: {error}"));
     let mut handed_down = HandedDown::take();
     logging::start(settings.log, settings.log_format).map_err(cannot("cannot start the log"))?;
-    let access_log = AccessLog::open(&settings.access_log, settings.log_format)
+    let access_log = AccessLog::open(&settings.access_log, settings.log_format, owner_of_logs(&settings)?)
         .map_err(cannot("cannot open the access log"))?;
     let bound =
         Bound::all(&settings.bind, &mut handed_down).map_err(|error| ServeError::new(error.to_string()))?;
     let control = open_control(&run, &mut handed_down)?;
-    let pid_file = PidFile::write(settings.pid.as_deref())?;
+    let pid_file = Arc::new(PidFile::at(settings.pid.as_deref()));
+    if handed_down.ready.is_none() {
+        pid_file.write().map_err(ServeError::new)?;
+    }
     bandstand_supervisor::drop_privileges(settings.user.as_deref(), settings.group.as_deref())
         .map_err(|error| ServeError::new(error.to_string()))?;
     raise_descriptor_limit();
@@ -134,14 +137,24 @@ pub fn serve(run: Run) -> Result<(), ServeError> {
     let result = runtime.block_on(async {
         let shared = share(&settings, access_log.map(Arc::new));
         let heir_of = handed_down.ready.take();
-        // What nobody has claimed is closed.
+        // What nobody has claimed is closed, here and in the service manager's store.
+        service::forget(&handed_down.unclaimed());
         drop(handed_down);
-        serve_until_stopped(run, shared, pace, bound, control, heir_of).await
+        let foundations = Foundations { bound, control, pid_file: pid_file.clone(), heir_of };
+        serve_until_stopped(run, shared, pace, foundations).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(pid_file);
     logging::flush();
     result
+}
+
+/// The user that root is about to become: it must be able to open the same files anew.
+fn owner_of_logs(settings: &Settings) -> Result<Option<rustix::fs::Uid>, ServeError> {
+    let user = settings.user.as_deref().filter(|_| rustix::process::geteuid().is_root());
+    let account = user.map(bandstand_supervisor::account_of).transpose();
+    let account = account.map_err(|error| ServeError::new(error.to_string()))?;
+    Ok(account.map(|(uid, _)| rustix::fs::Uid::from_raw(uid)))
 }
 
 /// The control socket, of the program before this one or a new one. Without one everything else works: only a place that
@@ -189,14 +202,22 @@ fn raise_descriptor_limit() {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
 }
 
+/// What was opened before rights were given away.
+struct Foundations {
+    bound: Bound,
+    control: Option<Control>,
+    pid_file: Arc<PidFile>,
+    /// Where the program before this one waits for a word.
+    heir_of: Option<std::os::fd::OwnedFd>,
+}
+
 async fn serve_until_stopped(
     run: Run,
     mut shared: Shared,
     pace: Pace,
-    bound: Bound,
-    control: Option<Control>,
-    heir_of: Option<std::os::fd::OwnedFd>,
+    foundations: Foundations,
 ) -> Result<(), ServeError> {
+    let Foundations { bound, control, pid_file, heir_of } = foundations;
     let signals = bandstand_supervisor::listen()
         .map_err(|error| ServeError::new(format!("cannot listen to signals: {error}")))?;
     let mut changes = None;
@@ -210,7 +231,7 @@ async fn serve_until_stopped(
     pace.follow(&shared.pool);
     let (orders, ordered) = mpsc::channel(ORDERS);
     let control = control.map(Arc::new);
-    let parts = Parts { run, shared: shared.clone(), bound, control: control.clone(), heir_of };
+    let parts = Parts { run, shared: shared.clone(), bound, control: control.clone(), pid_file, heir_of };
     // From here on there are processes, and nothing but the conductor's end.
     let conductor = Conductor::start(parts)?;
     if let Some(control) = control {
@@ -263,6 +284,7 @@ pub(crate) fn state_of(
         project,
         access_log,
         generation,
+        notes: Vec::new(),
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) enum Order {
         /// Whether it could be done.
         reply: oneshot::Sender<Result<(), String>>,
     },
-    /// All workers finish and are replaced.
+    /// All workers finish and leave; others come with the next reload or scaling.
     DrainWorkers,
     /// Finish what runs, then end.
     Stop,

@@ -5,22 +5,23 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ServeError;
-
 /// The file with our process id, removed at the end.
 pub(super) struct PidFile(Option<PathBuf>);
 
 impl PidFile {
-    /// Writes it.
+    /// One that is not written yet.
+    pub(super) fn at(path: Option<&Path>) -> Self {
+        Self(path.map(Path::to_owned))
+    }
+
+    /// Writes it. To be done at the start, or, by a program that takes over, when it has: until then the file is the other's.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub(super) fn write(path: Option<&Path>) -> Result<Self, ServeError> {
-        let Some(path) = path else { return Ok(Self(None)) };
-        std::fs::write(path, content()).map_err(|error| {
-            ServeError::new(format!("cannot write the pid file {}: {error}", path.display()))
-        })?;
-        Ok(Self(Some(path.to_owned())))
+    /// It cannot be written: a sentence.
+    pub(super) fn write(&self) -> Result<(), String> {
+        let Some(path) = &self.0 else { return Ok(()) };
+        std::fs::write(path, content())
+            .map_err(|error| format!("cannot write the pid file {}: {error}", path.display()))
     }
 }
 
@@ -46,9 +47,12 @@ mod tests {
     #[test]
     fn only_our_own_is_removed() {
         let path = std::env::temp_dir().join(format!("bandstand-pid-{}", std::process::id()));
-        drop(PidFile::write(Some(&path)).unwrap());
+        let file = PidFile::at(Some(&path));
+        file.write().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), content());
+        drop(file);
         assert!(!path.exists());
-        let file = PidFile::write(Some(&path)).unwrap();
+        let file = PidFile::at(Some(&path));
         std::fs::write(&path, "1\n").unwrap();
         drop(file);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n");

@@ -47,7 +47,7 @@ pub(crate) fn main_process(pid: u32) {
 /// Gives listening sockets to the manager's store, so that a restart finds them open and no client is refused.
 /// Only where the unit says `FileDescriptorStoreMax=`: systemd tells so in `FDSTORE` since version 254.
 pub(crate) fn store(listeners: &[(String, BorrowedFd<'_>)]) {
-    if std::env::var_os("FDSTORE").is_none() {
+    if !keeps_sockets() {
         return;
     }
     for (address, socket) in listeners {
@@ -58,6 +58,21 @@ pub(crate) fn store(listeners: &[(String, BorrowedFd<'_>)]) {
             |error| tracing::debug!(%error, address, "the service manager does not keep the socket"),
         );
     }
+}
+
+/// Takes the sockets of addresses that are served no more from the store: there they would go on to accept.
+pub(crate) fn forget(addresses: &[String]) {
+    if !keeps_sockets() {
+        return;
+    }
+    for name in addresses.iter().filter_map(|address| stored_name(address)) {
+        tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name)]);
+    }
+}
+
+/// Whether sockets, and with them the files of Unix sockets, outlive this program.
+pub(crate) fn keeps_sockets() -> bool {
+    ["FDSTORE", "NOTIFY_SOCKET"].iter().all(|name| std::env::var_os(name).is_some())
 }
 
 /// Gives a sign of life twice in each period that the manager asks for (`WatchdogSec=`); returns at once where it asks for

@@ -13,8 +13,8 @@ pub(crate) struct FleetView {
     pub(crate) generations: Vec<GenerationView>,
     /// In the order of their numbers.
     pub(crate) workers: Vec<WorkerView>,
-    /// Of the newest generation that has one.
-    pub(crate) template: Option<TemplateView>,
+    /// What each generation's template does that was heard of, oldest first.
+    pub(crate) templates: Vec<TemplateView>,
     /// As a person would type them.
     pub(crate) addresses: Vec<String>,
     /// How many workers there should be.
@@ -122,6 +122,7 @@ impl FleetView {
             };
             other.turn(state);
         }
+        self.templates.retain(|template| template.generation >= generation);
         self.tidy();
     }
 
@@ -130,7 +131,7 @@ impl FleetView {
         if let Some(failed) = self.generations.iter_mut().find(|other| other.number == generation) {
             failed.turn(GenerationState::Failed);
         }
-        self.template.take_if(|template| template.generation == generation);
+        self.templates.retain(|template| template.generation != generation);
         self.tidy();
     }
 
@@ -155,12 +156,21 @@ impl FleetView {
         self.tidy();
     }
 
-    /// What a template does; that of the current generation stays until its successor's is there to stay.
-    pub(crate) fn template(&mut self, template: TemplateView) {
-        let older = self.template.as_ref().is_some_and(|known| known.generation > template.generation);
-        if !older {
-            self.template = Some(template);
+    /// What a template does. Those of generations that leave have nothing more to do.
+    pub(crate) fn turn_template(&mut self, template: TemplateView) {
+        let alive = |generation: &GenerationView| {
+            matches!(generation.state, GenerationState::Booting | GenerationState::Current)
+        };
+        if self.generations.iter().any(|other| other.number == template.generation && alive(other)) {
+            self.templates.retain(|known| known.generation != template.generation);
+            self.templates.push(template);
+            self.templates.sort_by_key(|known| known.generation);
         }
+    }
+
+    /// That of the newest generation that has one.
+    pub(crate) fn template(&self) -> Option<&TemplateView> {
+        self.templates.last()
     }
 
     /// The worker of this number.
@@ -230,17 +240,23 @@ mod tests {
     }
 
     #[test]
-    fn the_template_of_a_failed_generation_is_forgotten() {
+    fn the_template_of_the_newest_generation_is_shown() {
         let mut view = FleetView::default();
         let template = |generation, pid| TemplateView { generation, state: "ready", pid };
         view.begin(1);
-        view.template(template(1, 10));
+        let shown = |view: &FleetView| view.template().map(|template| template.pid);
+        view.turn_template(template(1, 10));
         view.promote(1);
         view.begin(2);
-        view.template(template(2, 20));
-        view.template(template(1, 11));
-        assert_eq!(view.template.as_ref().map(|template| template.pid), Some(20), "the newest is shown");
+        view.turn_template(template(2, 20));
+        view.turn_template(template(1, 11));
+        assert_eq!(shown(&view), Some(20));
         view.fail(2);
-        assert!(view.template.is_none(), "until its own generation tells of it again");
+        view.turn_template(template(2, 0));
+        assert_eq!(shown(&view), Some(11), "the one that failed is forgotten");
+        view.begin(3);
+        view.promote(3);
+        view.turn_template(template(1, 0));
+        assert_eq!(shown(&view), None, "and so is that of a generation that leaves");
     }
 }

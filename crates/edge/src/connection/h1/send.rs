@@ -39,7 +39,15 @@ impl Connection {
         record.status = answer.status;
         record.refusal = answer.refusal;
         let mut head = Vec::new();
-        write::head(&self.shared.clock, self.state.settings.server_header, &answer, &asked, framing, keep, &mut head);
+        write::head(
+            &self.shared.clock,
+            self.state.settings.server_header,
+            &answer,
+            &asked,
+            framing,
+            keep,
+            &mut head,
+        );
         let body = if framing == Framing::None { end_unsent(answer.body).await } else { answer.body };
         let sent = match body {
             AnswerBody::Empty | AnswerBody::Upgrade(_) => self.write_all(&[&head]).await.map(|()| 0),

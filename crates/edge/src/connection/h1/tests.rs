@@ -4,17 +4,20 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bandstand_config::{Destination, LogFormat};
 use bandstand_semantics::Version;
 use bandstand_wire::Flags;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
+use super::super::head::{HeadLimits, Parsed, parse};
 use super::super::registry;
 use super::super::write::Asked;
 use super::{Broken, Connection, Kept, Stream};
+use crate::dev::Dev;
 use crate::dispatch::{Event, Lane, Request, Ticket};
 use crate::exchange::{AddressText, Answer, AnswerBody, Ends};
-use crate::observe::record::Record;
+use crate::observe::record::{AccessLog, Record};
 use crate::observe::request_id::RequestId;
 use crate::shared::Shared;
 
@@ -94,6 +97,39 @@ async fn send(
     let asked = Asked { version: Version::Http11, head: false, keep: true, request_id: b"", trailers };
     let mut record = Record::of_refused(None, None, Instant::now());
     connection.send_answer(answer, asked, &mut record).await
+}
+
+/// Waits of pages come again and again and are no news; pages of an app below the same path are.
+#[tokio::test]
+async fn only_what_dev_itself_answers_is_left_out_of_the_access_log() {
+    const PATHS: &[&str] = &["/-/dev/reload.js", "/-/dev/wait", "/-/dev/", "/-/dev/other", "/"];
+    let folder = std::env::temp_dir().join(format!("dev-log-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let settings = shared(|_| {}).state().settings.clone();
+    for (is_dev, logged) in [(true, &PATHS[2..]), (false, PATHS)] {
+        let file = folder.join(format!("{is_dev}.log"));
+        let log = AccessLog::open(&Destination::File(file.clone()), LogFormat::Json, None).unwrap().unwrap();
+        let mut shared = crate::server::share(&settings, None);
+        shared.dev = is_dev.then(Dev::for_tests);
+        for path in PATHS {
+            let ends = Ends { peer: None, local: None, peer_text: AddressText::new(None) };
+            let limits = HeadLimits { bytes: 1024, fields: 10 };
+            let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let Ok(Parsed::Request(mut exchange, _)) = parse(head.as_bytes(), ends, limits, Instant::now())
+            else {
+                panic!("{path}")
+            };
+            crate::dev::pages::own(&shared, &mut exchange).await;
+            Record::of(&exchange, Some(&log)).status = 200;
+        }
+        log.flush();
+        let lines = std::fs::read_to_string(&file).unwrap();
+        let records = lines.lines().map(|line| serde_json::from_str(line).unwrap());
+        let seen: Vec<_> =
+            records.map(|record: serde_json::Value| record["path"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(seen, logged, "dev: {is_dev}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 fn chunk(bytes: &[u8]) -> Event {

@@ -64,7 +64,8 @@ async fn site_of(shared: Arc<Shared>, project: &str) -> Site {
     let writers = Writers::default();
     shared.pool.add(1, 1, board.clone(), writers.clone());
     let (sender, mut notices) = mpsc::unbounded_channel();
-    tokio::spawn(run_channel(shared.pool.clone(), 1, Sockets { channel, lane, guard: None }, writers, sender));
+    let sockets = Sockets { channel, lane, guard: None, gone: Arc::default() };
+    tokio::spawn(run_channel(shared.pool.clone(), 1, sockets, writers, sender));
     let stream = |pair: Pair| {
         pair.set_nonblocking(true).unwrap();
         UnixStream::from_std(pair).unwrap()
@@ -853,7 +854,7 @@ async fn one_line_in_the_access_log_when_it_ends() {
     let folder = std::env::temp_dir().join(format!("websocket-log-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("access.log");
-    let log = AccessLog::open(&Destination::File(file.clone()), LogFormat::Json).unwrap();
+    let log = AccessLog::open(&Destination::File(file.clone()), LogFormat::Json, None).unwrap();
     let settings = super::super::h1::tests::shared(|_| {}).state().settings.clone();
     let shared = Arc::new(crate::server::share(&settings, log.map(Arc::new)));
     let mut site = site_of(shared, r#"{"interface":"asgi"}"#).await;

@@ -3,6 +3,8 @@
 //! Owns the questions, and the line of the log that says where a request was. Answers are JSON, text from outside: they
 //! are read as such, and what goes into the log is bounded. An answer that nobody waits for is passed over.
 
+use std::time::Instant;
+
 use bandstand_wire::{Header, Kind, WireError, board};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -48,14 +50,20 @@ impl Pool {
         }
     }
 
-    /// The guard has answered.
+    /// The guard has answered, at `now`.
     ///
     /// # Errors
     /// The answer is not text, or not of its form. One that nobody waits for any more is none.
-    pub(super) fn on_stack(&self, number: u32, header: Header, payload: &[u8]) -> Result<(), WireError> {
+    pub(in crate::dispatch) fn on_stack(
+        &self,
+        number: u32,
+        header: Header,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<(), WireError> {
         let text = std::str::from_utf8(payload).map_err(|_| WireError::Malformed("a stack not in UTF-8"))?;
         if header.id > board::ID_MAX {
-            self.answer(number, header.id, text);
+            self.answer(number, header.id, text, now);
             return Ok(());
         }
         let told: Value =
@@ -63,13 +71,14 @@ impl Pool {
         if !told.is_object() {
             return Err(WireError::Malformed("a stack that is no object"));
         }
-        self.tell_stack(number, header, &told);
+        self.tell_stack(number, header, &told, now);
         Ok(())
     }
 
-    fn answer(&self, number: u32, question: u64, text: &str) {
+    fn answer(&self, number: u32, question: u64, text: &str, now: Instant) {
         let mut inner = self.lock();
         let Some(link) = inner.link(number) else { return };
+        link.guard.heard = Some(now);
         let questions = &mut link.guard.questions;
         if let Some(at) = questions.iter().position(|(id, _)| *id == question) {
             // Whoever asked may have stopped waiting.
@@ -78,14 +87,18 @@ impl Pool {
     }
 
     /// The one line of the log that says where a request was.
-    fn tell_stack(&self, number: u32, header: Header, told: &Value) {
+    fn tell_stack(&self, number: u32, header: Header, told: &Value, now: Instant) {
         let mut inner = self.lock();
         let Some(link) = inner.link(number) else { return };
+        link.guard.heard = Some(now);
         let (place, id) = (header.place, header.id);
         let late = link.guard.late.iter_mut().find(|late| (late.place, late.id) == (place, id));
-        let Some(late) = late.filter(|late| !late.told) else { return };
-        late.told = true;
+        let Some(late) = late.filter(|late| late.told.is_none()) else { return };
+        late.told = Some(now);
         let (name, title, ran) = (late.name.clone(), late.title.clone(), late.ran);
+        if std::mem::take(&mut late.cancel) {
+            link.cancel_task(place, id);
+        }
         drop(inner);
         let field = |name: &str| told.get(name).and_then(Value::as_str);
         let stack = field("stack").unwrap_or_default();

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use bandstand_wire::{Decoder, Kind, WireError};
 use rustix::net::RecvFlags;
@@ -62,7 +63,7 @@ async fn read(pool: &Pool, number: u32, socket: &AsyncFd<UnixStream>) -> io::Res
             if frame.header.kind != Kind::Stack {
                 return Err(invalid(WireError::OutOfSequence("on the guard line")));
             }
-            pool.on_stack(number, frame.header, frame.payload).map_err(invalid)?;
+            pool.on_stack(number, frame.header, frame.payload, Instant::now()).map_err(invalid)?;
         }
     }
 }

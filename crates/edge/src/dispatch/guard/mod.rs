@@ -52,7 +52,9 @@ pub(crate) struct Guard {
     /// Who asked for all stacks, by the question's id.
     questions: Vec<(u64, oneshot::Sender<String>)>,
     asked: u64,
-    dumped: bool,
+    /// When it last answered.
+    heard: Option<Instant>,
+    dumped: Option<Instant>,
     replaced: bool,
     killed: bool,
 }
@@ -66,8 +68,11 @@ struct Late {
     /// How long the worker had it when its time was over.
     ran: Duration,
     interrupted: Instant,
-    told: bool,
+    told: Option<Instant>,
     blamed: bool,
+    /// The loop has still to cancel its task. It is told after the guard was heard, or nobody would know any more what the
+    /// task was at: only how it cleans up.
+    cancel: bool,
 }
 
 impl Guard {
@@ -90,20 +95,34 @@ impl Link {
             title: Title::of(held),
             ran: now.saturating_duration_since(assigned),
             interrupted: now,
-            told: false,
+            told: None,
             blamed: false,
+            cancel: false,
         });
         self.tell_guard(Kind::Interrupt, place, id);
     }
 
+    /// Whether the cancellation of this exchange's task can wait for its guard, which has been asked for its stack. It is
+    /// made up for then.
+    pub(super) fn cancels_later(&mut self, place: u16, id: u64) -> bool {
+        let late = self.guard.late.iter_mut().find(|late| (late.place, late.id) == (place, id));
+        match late.filter(|late| self.guard.is_open && late.told.is_none()) {
+            Some(late) => {
+                late.cancel = true;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// A request that the worker did not even begin within its time: it is held up as a whole.
-    pub(super) fn is_held_up(&mut self, name: &RequestId, verdicts: &mut Vec<Verdict>) {
+    pub(super) fn is_held_up(&mut self, name: &RequestId, now: Instant, verdicts: &mut Vec<Verdict>) {
         tracing::error!(
             worker = self.number,
             request_id = name.as_str(),
             "a worker did not begin a request within its time limit; the stacks of all its threads follow"
         );
-        self.dump(verdicts);
+        self.dump(now, verdicts);
         self.replace("it did not begin a request in time", verdicts);
     }
 
@@ -111,12 +130,16 @@ impl Link {
     pub(super) fn see_to_late(&mut self, now: Instant, verdicts: &mut Vec<Verdict>) {
         for mut late in std::mem::take(&mut self.guard.late) {
             let sight = Sight {
-                waited: now.saturating_duration_since(late.interrupted),
+                waited: rules::waited(late.interrupted, self.guard.heard, late.told, now),
                 guarded: self.guard.is_open,
-                told: late.told,
+                told: late.told.is_some(),
                 over: self.places.is_over(late.place, late.id),
                 blamed: late.blamed,
             };
+            if late.cancel && sight.can_be_cancelled() {
+                late.cancel = false;
+                self.cancel_task(late.place, late.id);
+            }
             match judge(sight) {
                 Action::Wait => {}
                 Action::Forget => continue,
@@ -134,7 +157,7 @@ impl Link {
                          holds the interpreter; the stacks of all its threads follow",
                     );
                     late.blamed = true;
-                    self.dump(verdicts);
+                    self.dump(now, verdicts);
                     self.replace("a request ran over its time limit and holds the interpreter", verdicts);
                 }
                 Action::Replace => {
@@ -145,7 +168,8 @@ impl Link {
             }
             self.guard.late.push(late);
         }
-        if !self.guard.killed && self.is_hopeless() {
+        let is_dumped = self.guard.dumped.is_none_or(|since| now >= since + rules::DUMP_WITHIN);
+        if !self.guard.killed && is_dumped && self.is_hopeless() {
             self.guard.killed = true;
             verdicts.push(Verdict::Kill { worker: self.number });
         }
@@ -157,8 +181,9 @@ impl Link {
         blamed > 0 && rules::is_hopeless(self.guard.replaced, self.is_leaving(), self.exchanges(), blamed)
     }
 
-    fn dump(&mut self, verdicts: &mut Vec<Verdict>) {
-        if !std::mem::replace(&mut self.guard.dumped, true) {
+    fn dump(&mut self, now: Instant, verdicts: &mut Vec<Verdict>) {
+        if self.guard.dumped.is_none() {
+            self.guard.dumped = Some(now);
             verdicts.push(Verdict::Dump { worker: self.number });
         }
     }

@@ -6,19 +6,24 @@
 //!        ├──1 s, and it is over──► said without a stack
 //!        └──1 s, or no guard──► the interpreter is held: C-level dump, its worker is replaced
 //! ```
+//! A guard works off its questions one after the other, so the first second is one of its silence, and the two begin with
+//! its answer, which is when the exchange was interrupted.
 //! A worker that is being replaced is killed as soon as nothing else is left in it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Within this the guard tells a stack: it needs the interpreter for a moment, which Python hands over every 5 ms.
 pub(super) const STACK_WITHIN: Duration = Duration::from_secs(1);
 /// Within this an exchange that was interrupted is over: its `finally` blocks and middleware still run.
 pub(super) const END_WITHIN: Duration = Duration::from_secs(2);
 
+/// A worker that is to write its stacks is not killed before: the signal has to find a moment of the processor.
+pub(super) const DUMP_WITHIN: Duration = Duration::from_millis(500);
+
 /// What is known of an exchange that is over its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sight {
-    /// Since it was interrupted.
+    /// Since its stack was told; before that since it was asked for, or the guard last spoke. See `waited`.
     pub(super) waited: Duration,
     /// The worker's guard can be spoken to.
     pub(super) guarded: bool,
@@ -28,6 +33,25 @@ pub(super) struct Sight {
     pub(super) over: bool,
     /// Its worker was blamed for it already.
     pub(super) blamed: bool,
+}
+
+impl Sight {
+    /// Its stack was told, or will not come: nothing is lost by ending its task.
+    pub(super) fn can_be_cancelled(self) -> bool {
+        self.told || !self.guarded || self.waited >= STACK_WITHIN
+    }
+}
+
+/// How long an exchange keeps us waiting for its next step: its stack was asked for at `asked` and told at `told`, and its
+/// worker's guard has last spoken at `heard`, about whatever.
+pub(super) fn waited(
+    asked: Instant,
+    heard: Option<Instant>,
+    told: Option<Instant>,
+    now: Instant,
+) -> Duration {
+    let since = told.or(heard).map_or(asked, |spoken| spoken.max(asked));
+    now.saturating_duration_since(since)
 }
 
 /// What is to be done about it.
@@ -90,6 +114,21 @@ mod tests {
             ("blamed, and over after all", Sight { blamed: true, over: true, ..at(60_000) }, Action::Forget),
         ] {
             assert_eq!(judge(sight), action, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_begins_with_the_last_word() {
+        let asked = Instant::now();
+        let at = |ms| asked + Duration::from_millis(ms);
+        for (name, heard, told, waited_ms) in [
+            ("nothing was heard", None, None, 5000),
+            ("another exchange's stack", Some(at(900)), None, 4100),
+            ("its stack", Some(at(1900)), Some(at(1900)), 3100),
+            ("others after its stack", Some(at(4000)), Some(at(1900)), 3100),
+            ("what was said before", asked.checked_sub(Duration::from_secs(1)), None, 5000),
+        ] {
+            assert_eq!(waited(asked, heard, told, at(5000)), Duration::from_millis(waited_ms), "{name}");
         }
     }
 

@@ -72,8 +72,18 @@ impl Ear {
     }
 
     /// The guard tells a stack.
-    fn tell(&self, asked: &Got, stack: &str) {
+    pub(super) fn tell(&self, asked: &Got, stack: &str) {
         self.write(Header { kind: Kind::Stack, ..asked.header }, stack.as_bytes());
+    }
+}
+
+impl Worker {
+    /// The loop is told to cancel this.
+    async fn sees_cancel(&mut self, got: &Got) {
+        let told = self.lane.frame().await;
+        assert_eq!((told.header.kind, told.header.id), (Kind::Cancel, got.header.id));
+        assert!(told.header.flags.has(Flags::BROKEN));
+        assert!(self.is_cancelled(got));
     }
 }
 
@@ -222,11 +232,92 @@ async fn what_goes_on_for_a_client_that_left_is_interrupted_too() {
 async fn one_that_moves_to_the_loop_after_its_time_is_cancelled_there() {
     let mut house = House::without_clock(LIMITED);
     let (mut worker, mut guard) = house.hire_guarded(1, 5).await;
-    let (got, _, _) = overdue(&house, &mut worker, &mut guard, "/moves").await;
+    let (got, asked, _) = overdue(&house, &mut worker, &mut guard, "/moves").await;
     worker.say(Kind::Moved, Flags::NONE, &got, b"");
-    let told = worker.lane.frame().await;
-    assert_eq!((told.header.kind, told.header.id), (Kind::Cancel, got.header.id));
-    assert!(told.header.flags.has(Flags::BROKEN));
+    assert!(worker.lane.glance().await.is_none(), "its stack first");
+    guard.tell(&asked, STACK);
+    worker.sees_cancel(&got).await;
+}
+
+/// An app that does not answer a handshake waits for nothing that a word about the connection would end.
+#[tokio::test]
+async fn the_task_of_a_handshake_over_its_time_is_cancelled() {
+    for guarded in [true, false] {
+        let mut house = House::without_clock(LIMITED);
+        let (mut worker, mut guard) = house.apprentice_of(1, guarded);
+        house.welcome(&worker, 0, 5).await;
+        let ticket = house.socket("chat");
+        let got = worker.begin_task().await;
+        let now = Instant::now() + 31 * SECOND;
+        house.pool.expire(now);
+        assert_eq!(failure(&ticket).await, Failure::TimedOut);
+        drop(ticket);
+        if let Some(guard) = &mut guard {
+            assert!(worker.lane.glance().await.is_none(), "its stack first");
+            let asked = guard.frame().await;
+            guard.tell(&asked, STACK);
+        }
+        worker.sees_cancel(&got).await;
+        assert!(worker.lane.glance().await.is_none(), "once");
+        worker.finish(&got);
+        worker.say(Kind::Response, Flags::WHOLE, &got, &head_of(500));
+        settle().await;
+        assert_eq!(house.pool.expire(now + 5 * SECOND), []);
+        assert!(house.pool.is_quiet());
+    }
+}
+
+/// It works off its questions one after the other, and each may take it a moment.
+#[tokio::test]
+async fn a_guard_that_still_answers_others_is_waited_for() {
+    let mut house = House::without_clock(LIMITED);
+    let (mut worker, mut guard) = house.hire_guarded(3, 0).await;
+    let (first, asked, _) = overdue(&house, &mut worker, &mut guard, "/first").await;
+    let (second, also_asked, now) = overdue(&house, &mut worker, &mut guard, "/second").await;
+    let tell = |asked: &Got, now| {
+        let header = Header { kind: Kind::Stack, ..asked.header };
+        house.pool.on_stack(1, header, STACK.as_bytes(), now).unwrap();
+    };
+    tell(&asked, now + SECOND * 9 / 10);
+    worker.answer(&first, 1);
+    settle().await;
+    assert_eq!(house.pool.expire(now + SECOND * 18 / 10), [], "it was heard of a moment ago");
+    let told = now + SECOND * 185 / 100;
+    tell(&also_asked, told);
+    assert_eq!(house.pool.expire(told + SECOND * 19 / 10), [], "it was interrupted only now");
+    worker.answer(&second, 1);
+    settle().await;
+    assert_eq!(house.pool.expire(told + 5 * SECOND), []);
+    // Silence counts from the last word.
+    overdue(&house, &mut worker, &mut guard, "/third").await;
+    assert_eq!(house.pool.expire(told + SECOND)[0], Verdict::Dump { worker: 1 });
+}
+
+/// Answered is not finished: what the app does behind its answer is a neighbour too.
+#[tokio::test]
+async fn what_the_loop_does_behind_an_answer_is_not_killed() {
+    let mut house = House::without_clock(LIMITED);
+    let (mut worker, mut guard) = house.hire_guarded(0, 5).await;
+    let stuck = house.on_loop("stuck", true);
+    worker.begin_task().await;
+    let now = Instant::now() + 31 * SECOND;
+    house.pool.expire(now);
+    assert_eq!(failure(&stuck).await, Failure::TimedOut);
+    let asked = guard.frame().await;
+    guard.tell(&asked, STACK);
+    settle().await;
+    let neighbour = house.on_loop("neighbour", true);
+    assert_eq!(worker.lane.frame().await.header.kind, Kind::Cancel);
+    let at_neighbour = worker.begin_task().await;
+    worker.say(Kind::Response, Flags::WHOLE, &at_neighbour, &head(1, b"neighbour"));
+    assert_eq!(whole(&neighbour).await, "neighbour");
+    house.pool.set_limits(Limits { timeout: Some(500 * SECOND), ..LIMITED });
+    let verdicts = house.pool.expire(now + 2 * SECOND);
+    assert!(matches!(verdicts[..], [Verdict::Replace { worker: 1, .. }]), "{verdicts:?}");
+    house.pool.retire(1, Some(now + 60 * SECOND));
+    assert_eq!(house.pool.expire(now + 3 * SECOND), []);
+    worker.finish(&at_neighbour);
+    assert_eq!(house.pool.expire(now + 4 * SECOND), [Verdict::Kill { worker: 1 }]);
 }
 
 #[tokio::test]

@@ -23,6 +23,28 @@ async fn what_a_dead_worker_had_not_begun_goes_to_another() {
     }
 }
 
+/// A process that the app has forked may hold a worker's sockets for ever. What the worker had said itself still counts.
+#[tokio::test]
+async fn a_worker_whose_process_is_gone_is_lost_whoever_holds_its_sockets() {
+    let mut house = House::without_clock(PATIENT);
+    let mut dies = house.hire(3).await;
+    let (answered, get, post) = (house.get("answered"), house.get("get"), house.post("post"));
+    let got = dies.begin().await;
+    dies.begin().await;
+    dies.begin().await;
+    // The news and the last answer are there at once, before the edge has looked at either.
+    dies.answer(&got, 1);
+    house.gone.notify_one();
+    assert_eq!(house.lost(dies.number).await, "");
+    assert_eq!(whole(&answered).await, "answered");
+    assert_eq!(failure(&post).await, Failure::WorkerDied);
+    let mut heir = house.hire(1).await;
+    let got = heir.begin().await;
+    heir.answer(&got, 1);
+    assert_eq!(whole(&get).await, got.name());
+    assert!(dies.next().await.is_none(), "who still holds the other ends is told");
+}
+
 /// Several workers may be killed at once, and one be given what another lost before its own death is known.
 #[tokio::test]
 async fn what_nobody_had_begun_has_not_had_its_second_chance() {

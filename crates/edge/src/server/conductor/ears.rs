@@ -12,6 +12,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::super::care::Measured;
 use super::super::orders::{Order, Progress, Scaling};
+use super::super::prepare::Prepared;
 use crate::dispatch::Notice;
 use crate::shared::State;
 
@@ -27,13 +28,17 @@ pub(in super::super) enum Word {
     /// Memory of the workers.
     Measured(Measured),
     /// The program that is to take over serves, or does not.
-    Heir { outcome: Result<(), String>, pid: u32, progress: mpsc::UnboundedSender<Progress> },
+    Heir { outcome: Result<u32, String>, progress: mpsc::UnboundedSender<Progress> },
+    /// What a reload needs before anything is started.
+    Prepared { ticket: u64, outcome: Result<Box<Prepared>, String> },
 }
 
 /// One thing.
 pub(super) enum Heard {
     Order(Order),
     Event(Event),
+    /// Nothing more is told of the fleet: it has ended.
+    Silence,
     Notice(Notice),
     Word(Word),
     Tick,
@@ -44,6 +49,7 @@ pub(super) enum Heard {
 /// The channels that the conductor itself has made.
 pub(super) struct Ears {
     events: mpsc::UnboundedReceiver<Event>,
+    silent: bool,
     notices: (mpsc::UnboundedSender<Notice>, mpsc::UnboundedReceiver<Notice>),
     words: (mpsc::UnboundedSender<Word>, mpsc::UnboundedReceiver<Word>),
     tick: Interval,
@@ -56,7 +62,7 @@ impl Ears {
         let mut tick = tokio::time::interval(PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (notices, words) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        Self { events, notices, words, tick, drained: None }
+        Self { events, silent: false, notices, words, tick, drained: None }
     }
 
     /// Another fleet: nothing that was said of the one before means it.
@@ -81,7 +87,7 @@ impl Ears {
         orders: &mut mpsc::Receiver<Order>,
         cares: bool,
     ) -> Heard {
-        let Self { events, notices, words, tick, drained } = self;
+        let Self { events, silent, notices, words, tick, drained } = self;
         let drained = async {
             match drained {
                 Some(drain) => drop(drain.await),
@@ -92,7 +98,10 @@ impl Ears {
             Some(order) = orders.recv() => Heard::Order(order),
             // A listener that has ended hears nothing more: then only an end in good order is left.
             command = signals.recv() => Heard::Order(command.map_or(Order::Stop, order_of)),
-            Some(event) = events.recv() => Heard::Event(event),
+            event = events.recv(), if !*silent => {
+                *silent = event.is_none();
+                event.map_or(Heard::Silence, Heard::Event)
+            }
             Some(notice) = notices.1.recv() => Heard::Notice(notice),
             Some(word) = words.1.recv() => Heard::Word(word),
             _ = tick.tick(), if cares => Heard::Tick,

@@ -5,11 +5,12 @@
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::super::care::bounds_of;
 use super::super::orders::{Order, Progress, Scaling};
-use super::super::{service, upgrade};
+use super::super::service;
+use super::super::upgrade::{self, Hold};
 use super::{Conductor, Flow, Stage, Word};
 
 /// Most workers that anybody can ask for, as the supervisor has it.
@@ -18,42 +19,70 @@ const WORKERS_MOST: usize = 1024;
 impl Conductor {
     /// Does what is asked.
     pub(super) async fn obey(&mut self, order: Order) -> Flow {
-        let stopping = matches!(self.stage, Stage::Stopping { .. });
         match order {
-            // Asked a second time, it means it.
-            Order::Stop if stopping => return ControlFlow::Break(Ok(())),
             Order::StopNow => return ControlFlow::Break(Ok(())),
+            Order::Stop if let Stage::Stopping { heir, asked } = self.stage => {
+                // Asked a second time, it means it.
+                if asked {
+                    return ControlFlow::Break(Ok(()));
+                }
+                self.stage = Stage::Stopping { heir, asked: true };
+            }
             Order::Stop => self.stop(false),
-            Order::Reload { hold, progress } => self.reload(hold, progress).await,
+            Order::Reload { hold, progress } => self.reload(hold, progress),
             Order::Scale { to, reply } => {
                 let outcome = self.scale(to);
+                self.advance().await; // with fewer workers the first generation may be complete
                 if let Err(why) = &outcome {
                     tracing::warn!("the number of workers stays: {why}");
                 }
                 drop(reply.send(outcome)); // who asked may have left
             }
-            Order::Reopen { reply } => {
-                if let Some(log) = &self.shared.state().access_log {
-                    log.reopen();
-                }
-                drop(reply.send(Ok(())));
-            }
-            Order::DrainWorkers => self.fleet.drain_all(),
+            Order::Reopen { reply } => self.reopen(reply),
+            Order::DrainWorkers => self.drain_workers(),
             Order::Upgrade { progress } => self.upgrade(progress),
         }
         ControlFlow::Continue(())
     }
 
+    /// Beside everything else: the disk may be slow.
+    fn reopen(&self, reply: oneshot::Sender<Result<(), String>>) {
+        let log = self.shared.state().access_log.clone();
+        tokio::spawn(async move {
+            let outcome = match log {
+                Some(log) => log.reopen().await,
+                None => Ok(()),
+            };
+            if let Err(why) = &outcome {
+                tracing::error!("{why}; lines still go to the file that was open");
+            }
+            drop(reply.send(outcome)); // who asked may have left
+        });
+    }
+
     fn scale(&mut self, to: Scaling) -> Result<usize, String> {
         self.is_free()?;
-        if self.coming.is_some() {
+        let first = self.shared.state().generation;
+        if self.coming.as_ref().is_some_and(|coming| coming.generation != first) {
             return Err("a generation is starting".to_owned());
         }
         let now = self.shared.fleet().wanted;
         let bounds = bounds_of(&self.run.loaded.settings).unwrap_or((1, WORKERS_MOST));
         let wanted = scaled(now, to, bounds);
         self.scale_to(wanted);
+        if let Some(coming) = &mut self.coming {
+            coming.wanted = wanted;
+        }
         Ok(wanted)
+    }
+
+    /// All workers finish and leave, and none follows until somebody scales or reloads: as in gunicorn, requests wait.
+    fn drain_workers(&mut self) {
+        let coming = || self.coming.is_some().then(|| "a generation is starting".to_owned());
+        match self.is_free().and_then(|()| coming().map_or(Ok(()), Err)) {
+            Ok(()) => self.fleet.drain_all(),
+            Err(why) => tracing::warn!("the workers stay: {why}"),
+        }
     }
 
     /// # Errors
@@ -68,34 +97,47 @@ impl Conductor {
 
     fn upgrade(&mut self, progress: mpsc::UnboundedSender<Progress>) {
         let began = self.is_free().and_then(|()| {
+            if self.heir.is_some() {
+                return Err("an upgrade is under way".to_owned());
+            }
             let program = self.program.as_ref().ok_or("the system does not say which program this is")?;
             let control = self.control.as_ref();
             let control = control.and_then(|control| Some((control.path().to_str()?, control.as_fd())));
-            upgrade::start(program, &self.doors.sockets(), control)
+            let launch = upgrade::prepare(program, &self.doors.sockets(), control)?;
+            self.hook("pre_exec", String::new());
+            Ok(launch)
         });
-        let mut heir = match began {
-            Ok(heir) => heir,
+        let launch = match began {
+            Ok(launch) => launch,
             Err(reason) => return fail(&progress, reason),
         };
-        let _ = progress.send(Progress::Step(format!("the new program starts as process {}", heir.pid())));
-        let words = self.ears.words();
-        tokio::spawn(async move {
-            let (outcome, pid) = (heir.ready().await, heir.pid());
-            let _ = words.send(Word::Heir { outcome, pid, progress }); // nobody listens any more at the end
-        });
+        let (words, steps) = (self.ears.words(), progress.clone());
+        let begun = move |pid| {
+            let _ = steps.send(Progress::Step(format!("the new program starts as process {pid}")));
+        };
+        let tell = move |outcome| {
+            let _ = words.send(Word::Heir { outcome, progress }); // nobody listens any more at the end
+        };
+        self.heir = Some(Hold::follow(launch, begun, tell));
     }
 
     /// The program that is to take over has said that it serves, or will not.
     pub(super) fn on_heir(
         &mut self,
-        outcome: Result<(), String>,
-        pid: u32,
+        outcome: Result<u32, String>,
         progress: &mpsc::UnboundedSender<Progress>,
     ) {
+        // One that is not wanted any more is waited for at the end.
+        let Some(heir) = self.heir.take_if(|heir| heir.is_wanted()) else {
+            let _ = progress.send(Progress::Failed { reason: "the server is stopping".to_owned() });
+            return;
+        };
         match outcome {
-            Ok(()) if !matches!(self.stage, Stage::Stopping { .. }) => {
+            Ok(pid) => {
                 tracing::info!(pid, "the new program serves; this one finishes what it has");
+                // The manager hears of it before the heir may tell anything itself.
                 service::main_process(pid);
+                heir.release();
                 if let Some(control) = &self.control {
                     control.hand_over();
                 }
@@ -103,7 +145,6 @@ impl Conductor {
                 let _ = progress.send(Progress::Done { generation });
                 self.stop(true);
             }
-            Ok(()) => {}
             Err(reason) => fail(progress, reason),
         }
     }

@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use super::super::coming::{Asked, Coming};
 use super::super::environment::plan;
 use super::super::orders::Progress;
-use super::super::prepare::{Prepared, Present, lasting, prepare};
+use super::super::prepare::{Prepared, Present, prepare};
 use super::super::view::{FleetView, GenerationState};
-use super::super::{Again, Mode, care, greet, limits, service};
+use super::super::{Again, Mode, Run, care, greet, limits, service};
 use super::{Conductor, Stage, Word};
 use crate::observe::logging;
 use crate::shared::State;
@@ -24,46 +24,98 @@ use crate::shared::State;
 /// How often the books of an ended fleet are looked at until they are closed.
 const CLOSING: Duration = Duration::from_millis(5);
 
+/// A reload that reads settings and binds addresses.
+pub(super) struct Reading {
+    /// Which: a newer one may have begun when this one's words come.
+    ticket: u64,
+    asked: Asked,
+}
+
 impl Conductor {
     /// Begins a generation from settings and code as they are now.
-    pub(super) async fn reload(&mut self, hold: bool, progress: mpsc::UnboundedSender<Progress>) {
+    pub(super) fn reload(&mut self, hold: bool, progress: mpsc::UnboundedSender<Progress>) {
         let asked = Asked { hold, logged: self.run.mode == Mode::Serve, progress };
         let free =
             self.is_free().and_then(|()| self.run.again.clone().ok_or("it was started without".to_owned()));
         let again = match free {
             Ok(again) => again,
-            Err(why) => return asked.over(Err(why)),
+            Err(why) => return self.refuse(asked, why),
         };
-        if let Some(older) = self.coming.take() {
-            self.abandon(older, "a newer reload took its place");
-        }
+        self.make_room();
         service::reloading();
+        self.hook("on_reload", String::new());
         self.shared.pool.hold(hold);
         asked.say("reading settings");
-        match self.read(again, &asked).await {
-            Ok(prepared) => self.begin(prepared, asked).await,
-            Err(why) => self.fail(asked, why),
+        self.read(again, asked);
+    }
+
+    /// Nothing was begun. Who waits is told all the same, the service manager too: it waits for a reload that it asked for.
+    fn refuse(&self, asked: Asked, why: String) {
+        if asked.logged {
+            tracing::error!("no reload: {why}");
+        }
+        if self.is_announced && !matches!(self.stage, Stage::Stopping { .. }) {
+            service::reloading();
+            service::ready("the last reload was refused");
+        }
+        asked.over(Err(why));
+    }
+
+    /// Of two reloads the newer wins.
+    fn make_room(&mut self) {
+        const WHY: &str = "a newer reload took its place";
+        self.give_up_reading(WHY);
+        match self.coming.take() {
+            // The first, which serves though not all of its workers are there.
+            Some(older) if older.generation == self.shared.state().generation => {
+                if !self.is_announced {
+                    self.say_ready(older.ready.len());
+                }
+                let generation = older.generation;
+                older.over(Ok(generation));
+            }
+            Some(older) => self.abandon(older, WHY),
+            None => {}
         }
     }
 
-    /// Everything that can fail without a process, beside the runtime.
-    async fn read(&self, again: Again, asked: &Asked) -> Result<Prepared, String> {
-        let state = self.shared.state();
-        let old = self.run.loaded.settings.clone();
-        let read = tokio::task::spawn_blocking(move || again()).await;
-        let mut run = read.unwrap_or_else(|_| Err("settings cannot be read".to_owned()))?;
-        run.again = run.again.or_else(|| self.run.again.clone());
-        run.mode = self.run.mode;
-        let new = &run.loaded.settings;
-        lasting(&old, new).into_iter().for_each(|sentence| asked.say(&sentence));
-        let missing = self.doors.missing(&new.bind);
-        let present = Present { settings: old, access_log: state.access_log.clone() };
-        let prepared = tokio::task::spawn_blocking(move || prepare(run, present, &missing)).await;
-        prepared.unwrap_or_else(|_| Err("addresses and logs cannot be opened".to_owned()))
+    /// What is being read is not wanted any more.
+    pub(super) fn give_up_reading(&mut self, why: &str) {
+        let Some(Reading { asked, .. }) = self.reading.take() else { return };
+        if asked.hold {
+            self.shared.pool.hold(false);
+        }
+        asked.over(Err(why.to_owned()));
+    }
+
+    /// Everything that can fail without a process, beside the runtime: names of hosts and the user's own code take their time,
+    /// and the server is to be obeyed meanwhile.
+    fn read(&mut self, again: Again, asked: Asked) {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.reading = Some(Reading { ticket, asked });
+        let (run, access_log) = (self.run.clone(), self.shared.state().access_log.clone());
+        let settings = run.loaded.settings.clone();
+        let present = Present { settings, access_log, served: self.doors.ports(), open: self.doors.binds() };
+        let words = self.ears.words();
+        tokio::task::spawn_blocking(move || {
+            let outcome = read(&again, &run, present).map(Box::new);
+            let _ = words.send(Word::Prepared { ticket, outcome }); // nobody listens any more at the end
+        });
+    }
+
+    /// What was read, if it is still wanted.
+    pub(super) async fn on_prepared(&mut self, ticket: u64, outcome: Result<Box<Prepared>, String>) {
+        let Some(reading) = self.reading.take_if(|reading| reading.ticket == ticket) else { return };
+        match outcome {
+            Ok(prepared) => self.begin(*prepared, reading.asked).await,
+            Err(why) => self.fail(reading.asked, why),
+        }
     }
 
     async fn begin(&mut self, prepared: Prepared, asked: Asked) {
-        let Prepared { run, bound, access_log } = prepared;
+        let Prepared { run, bound, access_log, notes } = prepared;
+        notes.iter().for_each(|sentence| asked.say(sentence));
         let wanted = self.wanted(&run.loaded.settings);
         let number = if self.stage == Stage::Stranded {
             match self.start_anew(plan(&run, wanted)).await {
@@ -113,18 +165,23 @@ impl Conductor {
         let Some(coming) = &self.coming else { return };
         let (run, access_log, generation) =
             (coming.run.clone(), coming.access_log.clone(), coming.generation);
+        let before = self.shared.state();
         let words = self.ears.words();
         tokio::task::spawn_blocking(move || {
-            let outcome = greet::greet(&run.loaded, run.mode, &hello, access_log, generation);
+            let outcome = greet::greet(&run.loaded, run.mode, &hello, access_log, generation, &before.notes);
             let _ = words.send(Word::Made { generation, outcome: outcome.map(Arc::new) }); // nobody listens any more at the end
         });
     }
 
     /// The generation on its way is complete: it serves from here on.
-    pub(super) fn serve(&mut self, state: Arc<State>) {
+    pub(super) async fn serve(&mut self, state: Arc<State>) {
+        let Some(generation) = self.coming.as_ref().map(|coming| coming.generation) else { return };
+        // What nobody promotes has failed meanwhile: `Event::Failed` is on its way here.
+        if !self.fleet.promote(GenerationNumber(generation)).await {
+            return;
+        }
         let Some(mut coming) = self.coming.take() else { return };
         let settings = &state.settings;
-        let first = self.shared.fleet().current().is_none();
         self.shared.pool.switch(coming.generation);
         self.swap(state.clone());
         self.shared.pool.set_limits(limits(settings));
@@ -132,19 +189,24 @@ impl Conductor {
         self.shared.connections.set_limits(settings.max_connections.get(), most_each);
         if let Some(bound) = coming.bound.take() {
             self.open(bound);
-            self.doors.keep_only(&settings.bind, &self.shared);
+            let gone = self.doors.keep_only(&settings.bind, &self.shared);
+            service::store(&self.doors.sockets());
+            service::forget(&gone);
             let urls = self.doors.urls();
             self.show(|view| view.addresses = urls);
         }
         // It cannot fail a second time: only the first opens anything.
         let _ = logging::start(settings.log, settings.log_format);
-        self.fleet.promote(GenerationNumber(coming.generation));
-        self.show(|view| view.promote(coming.generation));
+        self.show(|view| {
+            view.promote(coming.generation);
+            view.wanted = coming.wanted;
+        });
         self.run = coming.run.clone();
-        if let Some(dev) = self.shared.dev.as_ref().filter(|_| coming.asked.is_none()) {
-            dev.mended();
+        if let Some(dev) = &self.shared.dev {
+            dev.serves();
         }
-        if first {
+        self.count_workers(coming.wanted);
+        if !self.is_announced {
             self.say_ready(coming.wanted);
         }
         self.succeed(coming);
@@ -206,4 +268,12 @@ impl Conductor {
         }
         coming.over(Err(why.to_owned()));
     }
+}
+
+/// Settings and project again, and what they need of the system. Blocks.
+fn read(again: &Again, before: &Run, present: Present) -> Result<Prepared, String> {
+    let mut run = again()?;
+    run.again = run.again.or_else(|| before.again.clone());
+    run.mode = before.mode;
+    prepare(run, present)
 }
