@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -149,6 +150,26 @@ def test_reopen(stand):
     project.run("reopen")
     project.server.get("/after")
     eventually(lambda: log.exists() and "/after" in log.read_text(), "a record in the new file")
+
+
+def test_a_log_that_cannot_be_opened_anew_is_no_success(stand):
+    folder = stand.folder / "logs"
+    folder.mkdir()
+    project = Project(stand, access_log=folder / "access.log")
+    folder.rename(stand.folder / "moved")
+    said = project.run("reopen", status=1).stderr
+    assert "cannot be opened anew" in said and str(folder / "access.log") in said
+    # A signal has nobody to answer but the log.
+    for times in (1, 2):
+        eventually(lambda: len(complaints(project.server)) == times, f"{times} complaints")
+        project.server.signal(signal.SIGUSR1)
+    project.server.get("/after")
+    former = stand.folder / "moved/access.log"
+    eventually(lambda: "/after" in former.read_text(), "a record in the former file")
+
+
+def complaints(server) -> list[str]:
+    return [line for line in server.output.splitlines() if '"level":"error"' in line and "cannot be opened anew" in line]
 
 
 def test_stop_waits_until_it_is_gone(project):

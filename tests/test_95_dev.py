@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import threading
 from pathlib import Path
 
@@ -107,6 +108,21 @@ def test_a_broken_save_is_a_page_that_a_save_mends(dev, site):
     assert (told["file"], told["line"]) == (str(views), line)
     assert f"{views}" in server.get("/", {"Accept": "text/plain"}).text
     views.write_text(good)
+    eventually(lambda: page(server).status == 200, "the mended page")
+
+
+def test_a_broken_page_is_mended_by_any_reload(dev, site, tmp_path):
+    """What was wrong need not be a file that is watched."""
+    wrong = tmp_path / "wrong"
+    wrong.touch()
+    server = dev()
+    settings = site / "config/settings.py"
+    settings.write_text(f"{settings.read_text()}\nif __import__('os').path.exists({str(wrong)!r}):\n    raise OSError('not there')\n")
+    server.wait_text("reloading")
+    assert "not there" in page(server).text
+    wrong.unlink()
+    assert page(server).status == 500, "nobody has noticed"
+    server.process.send_signal(signal.SIGHUP)
     eventually(lambda: page(server).status == 200, "the mended page")
 
 

@@ -25,6 +25,7 @@ shapes = [
 urlpatterns = [
     *shapes,
     path("inc/<int:number>/", include(([path("sync/", views.sync), path("async/", views.later)], "inc"))),
+    path("overtime/", include("mixed_site.overtime")),
     path("redirect/", views.redirect),
     path("orm/", views.orm),
     path("sets-word/", views.sets_word),
