@@ -90,6 +90,7 @@ class Crew:
 
     def give_back(self, member, seat):
         member.load -= 1
+        seat.calls = []  # the thread remembers its last seat, and a call's result may be an answer with all its parts
         if member.holder is seat and member.is_open:
             member.submit(None, drop_transactions)
         if member.load:

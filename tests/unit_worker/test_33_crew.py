@@ -1,10 +1,12 @@
 """The threads of Django's ASGI handler: how many there are, who shares them, and what a neighbour may not do."""
 
 import asyncio
+import gc
 import importlib.metadata
 import json
 import os
 import sys
+import weakref
 from concurrent.futures import Future
 
 import pytest
@@ -276,6 +278,30 @@ def test_a_request_whose_calls_are_over_does_not_wait_for_the_loop():
         call.set_result(None)
     with pytest.raises(StopIteration):
         seat.rest().send(None)
+
+
+def test_a_thread_keeps_nothing_of_a_request_that_is_over():
+    """An answer that is a stream ends with its last reference: one kept here would leave its generator open."""
+
+    class Answer:
+        pass
+
+    kept = []
+
+    def make():
+        answer = Answer()
+        kept.append(weakref.ref(answer))
+        return answer
+
+    hired = crew.Crew(1, True)
+    seat = crew.Seat(hired)
+    member = hired.take()
+    seat.member = member
+    assert isinstance(seat.submit(make).result(20), Answer)
+    hired.give_back(member, seat)
+    member.submit(None, int).result(20)  # the thread is past the call's end
+    gc.collect()
+    assert kept[0]() is None
 
 
 def test_a_request_waits_for_its_call_however_often_it_is_cancelled():

@@ -49,10 +49,14 @@ impl Bound {
     /// The first that cannot be bound; those before it are closed again.
     pub(super) fn all(binds: &[Bind], handed_down: &mut HandedDown) -> Result<Self, BindError> {
         let mut bound = Bound::default();
-        for (at, bind) in binds.iter().enumerate() {
-            if binds[..at].contains(bind) {
-                return Err(BindError::twice(bind));
-            }
+        // Two sockets at port 0 are two ports; other addresses are refused by the system the second time.
+        let given = binds.iter().filter(|bind| matches!(bind, Bind::Fd(_) | Bind::Systemd));
+        let mut again =
+            given.clone().enumerate().filter(|(at, bind)| given.clone().take(*at).any(|b| b == *bind));
+        if let Some((_, bind)) = again.next() {
+            return Err(BindError::twice(bind));
+        }
+        for bind in binds {
             let inherited = handed_down.has(&bind.to_string());
             for listener in listener::bind(bind, handed_down)? {
                 bound.files.extend(listener.file().filter(|_| !inherited).map(Path::to_owned));
@@ -158,10 +162,14 @@ mod tests {
 
     /// A descriptor that is closed twice may be somebody else's the second time.
     #[test]
-    fn an_address_is_written_once() {
-        let twice = binds(&["127.0.0.1:0", "127.0.0.1:0"]);
-        let refused = Bound::all(&twice, &mut HandedDown::default()).err().unwrap();
-        assert_eq!(refused.to_string(), "cannot listen on 127.0.0.1:0: it is written twice");
+    fn a_descriptor_is_written_once() {
+        let mut given = HandedDown::default();
+        let refused = Bound::all(&binds(&["127.0.0.1:0", "systemd", "systemd"]), &mut given).err().unwrap();
+        assert!(refused.to_string().ends_with("it is written twice"), "{refused}");
+        assert_eq!(
+            Bound::all(&binds(&["127.0.0.1:0", "127.0.0.1:0"]), &mut given).unwrap().listeners.len(),
+            2
+        );
     }
 
     /// A reload keeps, adds and takes away: what stays has the same socket.
