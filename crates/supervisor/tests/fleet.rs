@@ -64,6 +64,7 @@ impl Worker {
 
 impl Stage {
     fn start(plan: Plan) -> Stage {
+        listen_everywhere();
         let (fleet, events) = Fleet::start(plan).unwrap();
         Stage { fleet, events }
     }
@@ -128,12 +129,21 @@ impl Stage {
     }
 }
 
+/// Somebody listens on every thread. A place that logs remembers whether anybody does: one that is met first while another test
+/// begins to keep its thread's log would remember that nobody does, and that test would find nothing.
+fn listen_everywhere() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    let nowhere = || tracing_subscriber::fmt().with_writer(io::sink).finish();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(nowhere()).unwrap_or_default());
+}
+
 /// What is logged on this thread, where a test's runtime runs too.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn listen() -> (Log, tracing::subscriber::DefaultGuard) {
+        listen_everywhere();
         let log = Log::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();

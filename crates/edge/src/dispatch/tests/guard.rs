@@ -40,6 +40,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn keep() -> (Self, DefaultGuard) {
+        super::listen();
         let log = Self::default();
         let into = log.clone();
         let subscriber =
