@@ -34,6 +34,15 @@ def answer_end(data: bytes) -> int | None:
     return head + 4
 
 
+def size_of_answer(port: int, path: str, accept: str) -> int:
+    """Bytes of the body as it is on the wire."""
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    client.request("GET", path, headers={"Accept-Encoding": accept})
+    size = len(client.getresponse().read())
+    client.close()
+    return size
+
+
 def open_connections(port: int, path: str, count: int, at_once: int = 100) -> list[socket.socket]:
     """`count` kept-alive connections that have each had one answer."""
     done: list[socket.socket] = []

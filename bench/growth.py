@@ -1,7 +1,8 @@
 """Does the edge grow? `python3 bench/growth.py`: a million mixed requests through one server, and its memory on the way.
 
-Small and large, kept alive and closed, sync and async, files, refusals, uploads that are spooled; nothing is restarted. The first
-tenth is the warm-up, the growth is counted from there (docs: `bench/README.md`). Needs wrk.
+Small and large, kept alive and closed, sync and async, files, refusals, uploads that are spooled; nothing is restarted. What is
+counted is the memory that is the edge's own (`RssAnon`; pages of the program come and go with the kernel's wishes), a second after
+each slice of load. The first tenth is the warm-up; the growth is from the median of the second tenth to that of the last. Needs wrk.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import re
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
+from statistics import median
 
 MIX = """
 local requests, at = {}, 0
@@ -54,19 +57,22 @@ def main() -> None:
 
 
 def watch(pid: int, url: str, script: str, wanted: int) -> None:
-    done, warm = 0, None
+    done, seen = 0, []
     while done < wanted:
         ran = subprocess.run(["wrk", "-t1", "-c64", "-d10s", "-s", script, url], capture_output=True, text=True, check=True)
         done += int(re.search(r"(\d+) requests in", ran.stdout)[1])
-        held = resident(pid)
-        if warm is None and done >= wanted / 10:
-            warm = held
-        print(f"{done:>9,} requests  {held:>7,} KiB" + (f"  {100 * (held - warm) / warm:+.2f} % since the warm-up" if warm else ""), flush=True)
+        time.sleep(1)
+        seen.append((done, resident(pid)))
+        print(f"{done:>9,} requests  {seen[-1][1]:>7,} KiB", flush=True)
+    early = [held for at, held in seen if wanted / 10 <= at <= wanted / 5]
+    late = [held for at, held in seen if at >= wanted * 9 / 10]
+    before, after = median(early), median(late)
+    print(f"{before:,.0f} KiB after the warm-up, {after:,.0f} KiB at the end: {100 * (after - before) / before:+.2f} %")
 
 
 def resident(pid: int) -> int:
-    """KiB of the edge."""
-    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+    """KiB of the edge that no file is behind."""
+    return int(re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from statistics import median
 import clients
 import loadgen
 import measure
+import secure
 from scenarios import Scenario
 from servers import BARE, SERVERS
 
@@ -32,10 +33,11 @@ class Target:
     seconds: float
     scratch: Path
     load: Path | None  # the compiled load.c
+    h3load: Path | None = None  # the compiled h3load
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.scenario.path}"
+        return f"{self.scenario.scheme}://127.0.0.1:{self.port}{self.scenario.path}"
 
     def pids(self) -> list[int]:
         return measure.tree(self.roots)
@@ -45,8 +47,51 @@ def load(target: Target) -> dict:
     """Saturation by wrk."""
     warm_up(target)
     before = measure.cpu_ns(target.pids())
-    sample = measure.wrk(target.url, target.scenario.connections, target.seconds)
+    sample = measure.wrk(target.url, target.scenario.connections, target.seconds, target.scenario.accept)
+    if target.scenario.accept:
+        sample["kb_answer"] = clients.size_of_answer(target.port, target.scenario.path, target.scenario.accept) / 1e3
     return with_costs(target, sample, before)
+
+
+def h2(target: Target) -> dict:
+    """Saturation by h2load."""
+    scenario = target.scenario
+    secure.h2load(target.url, scenario.connections, scenario.streams, 1)
+    before = measure.cpu_ns(target.pids())
+    return with_costs(target, secure.h2load(target.url, scenario.connections, scenario.streams, target.seconds), before)
+
+
+def h3(target: Target) -> dict:
+    """Saturation over HTTP/3."""
+    scenario = target.scenario
+    before = measure.cpu_ns(target.pids())
+    sample = secure.h3load(target.h3load, target.url, scenario.connections, scenario.streams, target.seconds)
+    return with_costs(target, sample, before)
+
+
+def handshakes(target: Target) -> dict:
+    """Connections that are opened and closed."""
+    before = measure.cpu_ns(target.pids())
+    return with_costs(target, secure.handshakes(target.port, target.scenario.resumed, target.seconds), before)
+
+
+def tls_idle(target: Target) -> dict:
+    """Memory of TLS connections that wait: PSS with and without them."""
+    scenario = target.scenario
+    for sock in secure.open_connections(target.port, scenario.path, 300):
+        sock.close()
+    measure.settle(target.roots)
+    before = measure.pss_bytes(target.pids())
+    sockets = secure.open_connections(target.port, scenario.path, scenario.connections)
+    time.sleep(2)
+    after = measure.pss_bytes(target.pids())
+    kept = secure.still_open(sockets)
+    for sock in sockets:
+        sock.close()
+    return {
+        "requests": len(sockets), "kept": kept, "errors": len(sockets) - kept,
+        "pss_before_mb": before / 1e6, "pss_mb": after / 1e6, "kib_each": (after - before) / len(sockets) / 1024,
+    }
 
 
 def download(target: Target) -> dict:
@@ -202,7 +247,7 @@ def add_ideals(samples: dict[str, list[dict]], scenario: Scenario) -> None:
 
 
 def warm_up(target: Target) -> None:
-    measure.wrk(target.url, target.scenario.connections, 1)
+    measure.wrk(target.url, target.scenario.connections, 1, target.scenario.accept)
 
 
 def with_costs(target: Target, sample: dict, cpu_before: int) -> dict:
@@ -226,4 +271,5 @@ def bare(python: Path, script: Path, folder: Path, env: dict[str, str], scenario
 
 
 KINDS = {"load": load, "download": download, "idle": idle, "slow": slow, "stall": stall, "rate": rate, "calls": calls,
-         "echo": echo, "websockets": websockets, "burst": burst}
+         "echo": echo, "websockets": websockets, "burst": burst,
+         "h2": h2, "h3": h3, "handshakes": handshakes, "tls-idle": tls_idle}

@@ -111,10 +111,11 @@ def settle(roots: list[int], deadline_s: float = 120.0) -> None:
         before = now
 
 
-def wrk(url: str, connections: int, seconds: float) -> dict:
+def wrk(url: str, connections: int, seconds: float, accept: str = "") -> dict:
     """One run of wrk with one thread: the closed loop of the issue's table."""
+    fields = ["-H", f"Accept-Encoding: {accept}"] if accept else []
     answer = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(HERE / "wrk.lua"), url],
+        ["wrk", *fields, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(HERE / "wrk.lua"), url],
         capture_output=True, text=True, timeout=seconds + 60,
     )
     if "@@" not in answer.stdout:

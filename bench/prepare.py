@@ -103,10 +103,23 @@ def descriptors(wanted: int = 40_000) -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def h3load(say) -> Path | None:
+    """The HTTP/3 client of this folder, compiled; None where it cannot be."""
+    crate = HERE / "h3load"
+    say("compiling h3load")
+    answer = subprocess.run(["cargo", "build", "--release", "-q"], cwd=crate, capture_output=True, text=True)
+    if answer.returncode:
+        say(f"without h3load: {last_lines(answer.stderr)}")
+        return None
+    return crate / "target" / "release" / "h3load"
+
+
 def missing_tools() -> dict[str, str]:
     """Programs of the system that some scenario needs, and what goes without them."""
     needs = {"wrk": "every throughput scenario (apt install wrk)", "strace": "names of system calls (apt install strace)",
              "perf": "number of system calls (apt install linux-perf)",
+             "h2load": "HTTP/2 (apt install nghttp2-client)", "openssl": "TLS handshakes (apt install openssl)",
+             "caddy": "HTTP/3 beside it (apt install caddy)",
              "cc": "WebSocket echo and requests at once (apt install gcc libc6-dev)"}
     return {tool: need for tool, need in needs.items() if not shutil.which(tool)}
 

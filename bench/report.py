@@ -15,6 +15,7 @@ COLUMNS = {
     "max_ms": ("greatest ms", 1), "ideal_ms": ("ideal ms", 1), "over_ideal": ("p99 over ideal", 2),
     "cpu_us": ("CPU µs a request", 1), "message_us": ("CPU µs a message", 1), "pss_mb": ("PSS MB", 1),
     "kib_each": ("KiB a connection", 2), "kib_edge": ("edge: KiB a connection", 2), "kib_python": ("Python: KiB a connection", 2),
+    "kb_answer": ("KB an answer", 1),
     "kept": ("kept open", 0), "held_up": ("held up of 20", 0), "slowest_s": ("slowest s", 3), "served": ("connections served", 1),
     "errors": ("errors", 0),
     "reconnects": ("reconnects", 0),

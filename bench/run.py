@@ -26,6 +26,7 @@ import loadgen
 import measure
 import prepare
 import report
+import secure
 from scenarios import SCENARIOS, Scenario
 from servers import BARE, SERVERS, Run, Server
 
@@ -96,6 +97,9 @@ class Bench:
         self.static = prepare.static_files(scratch / "static")
         self.nginx = prepare.nginx_binary(bin)
         self.load = loadgen.build(scratch, say)
+        wanted = any(SCENARIOS[name].kind == "h3" for name in self.chosen(SCENARIOS))
+        self.h3load = prepare.h3load(say) if wanted else None
+        self.chain, self.key = secure.certificate(scratch / "tls")
         self.shop: dict[str, str] | str | None = None  # its environment, or why it cannot be served
 
     def results(self) -> dict:
@@ -161,13 +165,14 @@ class Bench:
         server = SERVERS[name]
         scratch = Path(tempfile.mkdtemp(dir=self.scratch))
         run = Run(scenario.app, folder, free_port(), scenario.workers, scenario.threads, scratch, self.static, self.bin,
-                  self.options.bandstand if self.options.bandstand.exists() else None, self.nginx, self.load)
+                  self.options.bandstand if self.options.bandstand.exists() else None, self.nginx, self.load,
+                  self.chain, self.key)
         self.check_present(server, run)
         with running(server, run, env if server.own_python else peers_env) as processes:
             wait_ready(processes, run, scenario)
             roots = [process.pid for process in processes]
             measure.settle(roots)
-            target = kinds.Target(scenario, run.port, roots, self.options.seconds, scratch, self.load)
+            target = kinds.Target(scenario, run.port, roots, self.options.seconds, scratch, self.load, self.h3load)
             return kinds.KINDS[scenario.kind](target)
 
     def place(self, scenario: Scenario) -> tuple[Path, dict[str, str]]:
@@ -236,7 +241,10 @@ def wait_ready(processes: list[subprocess.Popen], run: Run, scenario: Scenario, 
             if process.poll() is not None:
                 raise CannotServe(f"ended with status {process.returncode}: {log_tail(run)}")
         try:
-            client = http.client.HTTPConnection("127.0.0.1", run.port, timeout=10)
+            client = (
+                http.client.HTTPSConnection("localhost", run.port, timeout=10, context=secure.context())
+                if scenario.scheme == "https" else http.client.HTTPConnection("127.0.0.1", run.port, timeout=10)
+            )
             client.request("GET", scenario.path)
             answer = client.getresponse()
             body = answer.read()

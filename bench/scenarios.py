@@ -31,6 +31,10 @@ class Scenario:
     threads: int = 1
     connections: int = 64
     rate: int = 1000  # requests a second, for the kind "rate"
+    scheme: str = "http"
+    streams: int = 32  # on each connection, for the kinds "h2" and "h3"
+    resumed: bool = False  # for the kind "handshakes"
+    accept: str = ""  # the client's Accept-Encoding, for the kind "load"
     slow: int = 0  # slow clients, for the kind "slow"
     road: str = "wsgi"  # how the bare rows call the application, a key of bare.ROADS
     at_once: int = 1  # calls that the bare rows have under way at the same time
@@ -135,5 +139,35 @@ SCENARIOS: dict[str, Scenario] = {
     "ws-idle": Scenario(
         "5,000 open WebSockets, each after one echo, 1 worker", "websockets", WEBSOCKET_SERVERS, app="plain_asgi:echo",
         expect="Hello, world!", connections=5000,
+    ),
+    "tls-json": Scenario(
+        "Shop, JSON view over HTTPS, 2 workers × 1 thread", "load", ("bandstand-tls", "nginx+gunicorn-tls", "granian-tls"),
+        path="/api/ping/", scheme="https", **SHOP,
+        variants={"HTTP/1.1": {}, "HTTP/2": {"kind": "h2", "connections": 4}},
+    ),
+    "tls-handshakes": Scenario(
+        "TLS handshakes by 4 clients", "handshakes", ("bandstand-tls", "nginx-tls"), path="/static/2k.css", scheme="https",
+        variants={"full": {}, "resumed": {"resumed": True}},
+    ),
+    "tls-static": Scenario(
+        "Static files over HTTPS", "load", ("bandstand-tls", "nginx-tls"), scheme="https",
+        variants={
+            "2 KB, HTTP/1.1": {"path": "/static/2k.css", "length": 2048},
+            "2 KB, HTTP/2": {"kind": "h2", "path": "/static/2k.css", "length": 2048, "connections": 4},
+            "10 MB": {"path": "/static/10m.bin", "length": 10_000_000, "connections": 16},
+        },
+    ),
+    "tls-idle": Scenario(
+        "10,000 idle TLS connections, each after one request", "tls-idle", ("bandstand-tls", "nginx-tls"),
+        path="/static/2k.css", scheme="https", connections=10_000,
+    ),
+    "compress": Scenario(
+        "A page of 100 KB of HTML, compressed on the fly, 1 worker × 1 thread", "load",
+        ("bandstand", "nginx+gunicorn-gzip"), app="page:app", expect="<li class",
+        variants={"gzip": {"accept": "gzip"}, "a browser": {"accept": "gzip, deflate, br, zstd"}},
+    ),
+    "h3-static": Scenario(
+        "A file of 2 KB over HTTP/3", "h3", ("bandstand-h3", "caddy"), path="/static/2k.css", length=2048, scheme="https",
+        connections=4,
     ),
 }

