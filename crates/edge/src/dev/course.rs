@@ -110,6 +110,7 @@ impl Course {
     /// generation that is on its way for the next.
     async fn order(&mut self, burst: &Burst) -> Option<Outcome> {
         let (progress, mut told) = mpsc::unbounded_channel();
+        self.dev.begins();
         self.orders.send(Order::Reload { hold: false, progress }).await.ok()?;
         loop {
             match self.settle.take(Instant::now()) {

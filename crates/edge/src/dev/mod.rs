@@ -20,8 +20,8 @@ mod traceback;
 mod watcher;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bandstand_config::Settings;
 use tokio::sync::{mpsc, watch};
@@ -56,6 +56,8 @@ pub(crate) struct Told {
     pub(crate) templates: Vec<PathBuf>,
     pub(crate) locale: Vec<PathBuf>,
     pub(crate) statics: Vec<PathBuf>,
+    /// What was saved after this may not be what the worker has read.
+    pub(crate) since: Option<SystemTime>,
 }
 
 /// What requests, workers' words and the course of reloads share.
@@ -64,6 +66,8 @@ pub(crate) struct Dev {
     seen: watch::Sender<Seen>,
     eyes: Eyes,
     project: PathBuf,
+    /// When the newest start began.
+    begun: Mutex<SystemTime>,
 }
 
 impl Dev {
@@ -91,6 +95,7 @@ impl Dev {
             seen: watch::Sender::new(Seen::first()),
             eyes,
             project,
+            begun: Mutex::new(SystemTime::now()),
         }
     }
 
@@ -103,6 +108,11 @@ impl Dev {
             }
             !stays
         });
+    }
+
+    /// The newest code is about to be read.
+    fn begins(&self) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
     }
 
     /// A newer generation serves, whoever asked for it. While a save holds the gate, its course knows whether this was the
@@ -154,6 +164,7 @@ impl Dev {
             templates: paths("templates"),
             locale: paths("locale"),
             statics: paths("static"),
+            since: Some(*self.begun.lock().unwrap_or_else(PoisonError::into_inner)),
         }));
     }
 

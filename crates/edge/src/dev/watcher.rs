@@ -6,6 +6,7 @@
 //! here, because a recursive watch would take in `node_modules`. Polling is our own, because that of `notify` compares
 //! whole seconds, and two saves are often closer. What a path means is `rules`'.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self as std_mpsc, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bandstand_config::WatchMethod;
 use notify::event::{AccessKind, AccessMode, EventKind};
@@ -86,6 +87,7 @@ pub(crate) fn open(watched: Watched, method: WatchMethod) -> std::io::Result<(Ey
         may_poll: method != WatchMethod::Native,
         folders: HashSet::new(),
         stamps: HashMap::new(),
+        fresh: Vec::new(),
         watched,
     };
     std::thread::Builder::new().name("bandstand-watch".into()).spawn(move || {
@@ -105,6 +107,8 @@ struct Watch {
     may_poll: bool,
     folders: HashSet<PathBuf>,
     stamps: HashMap<PathBuf, Option<Stamp>>,
+    /// Files that were stamped for the first time and not judged yet.
+    fresh: Vec<PathBuf>,
     watched: Watched,
 }
 
@@ -114,6 +118,10 @@ type Stamp = (i64, i64, u64, u64);
 fn stamp(path: &Path) -> Option<Stamp> {
     let found = fs::metadata(path).ok()?;
     Some((found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
+}
+
+fn saved_after(path: &Path, moment: SystemTime) -> bool {
+    fs::metadata(path).and_then(|found| found.modified()).is_ok_and(|saved| saved > moment)
 }
 
 impl Watch {
@@ -128,8 +136,11 @@ impl Watch {
                     paths.into_iter().filter_map(|path| self.judge(path)).collect()
                 }
                 Ok(Message::Missed) => self.catch_up(),
-                Ok(Message::Told(more)) => self.grow(|watch| watch.add(more)),
-                Ok(Message::AnySource(any)) => self.grow(|watch| watch.watched.any_source = any),
+                Ok(Message::Told(more)) => {
+                    let since = more.since;
+                    self.grow(since, |watch| watch.add(more))
+                }
+                Ok(Message::AnySource(any)) => self.grow(None, |watch| watch.watched.any_source = any),
                 Err(RecvTimeoutError::Timeout) => self.poll(),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -141,12 +152,25 @@ impl Watch {
         }
     }
 
-    /// More is watched from now on; as it is now it is no change.
-    fn grow(&mut self, by: impl FnOnce(&mut Self)) -> Vec<Change> {
+    /// More is watched from now on. As it is now it is no change, unless it was saved after `since`: whoever told us may
+    /// have read it before that.
+    fn grow(&mut self, since: Option<SystemTime>, by: impl FnOnce(&mut Self)) -> Vec<Change> {
+        self.fresh.clear();
         by(self);
         self.look();
         self.stamp_all();
-        Vec::new()
+        let fresh = std::mem::take(&mut self.fresh);
+        let Some(since) = since else { return Vec::new() };
+        fresh
+            .into_iter()
+            .filter(|path| saved_after(path, since))
+            .filter_map(|path| self.change(path))
+            .collect()
+    }
+
+    fn change(&self, path: PathBuf) -> Option<Change> {
+        let kind = self.watched.kind(&path)?;
+        Some(Change { path, kind })
     }
 
     /// Compares everything with how it was, after events were missed. They may have been about folders that are others now
@@ -179,7 +203,14 @@ impl Watch {
 
     fn stamp_all(&mut self) {
         for path in self.files() {
-            self.stamps.entry(path.clone()).or_insert_with(|| stamp(&path));
+            self.stamp_first(path);
+        }
+    }
+
+    fn stamp_first(&mut self, path: PathBuf) {
+        if let Entry::Vacant(place) = self.stamps.entry(path.clone()) {
+            place.insert(stamp(&path));
+            self.fresh.push(path);
         }
     }
 
@@ -187,10 +218,10 @@ impl Watch {
         if self.folders.contains(&path) || path.is_dir() {
             return self.judge_folder(&path);
         }
-        let kind = self.watched.kind(&path)?;
-        let now = stamp(&path);
-        let before = self.stamps.insert(path.clone(), now);
-        (before != Some(now)).then_some(Change { path, kind })
+        let change = self.change(path)?;
+        let now = stamp(&change.path);
+        let before = self.stamps.insert(change.path.clone(), now);
+        (before != Some(now)).then_some(change)
     }
 
     /// A folder that came or went: what is in it is watched, and was put there at once (a checkout, a move).
@@ -241,7 +272,7 @@ impl Watch {
     }
 
     fn keep(&mut self, file: PathBuf) {
-        self.stamps.entry(file.clone()).or_insert_with(|| stamp(&file));
+        self.stamp_first(file.clone());
         self.watched.files.insert(file);
     }
 
@@ -473,6 +504,7 @@ mod tests {
             may_poll: false,
             folders: HashSet::new(),
             stamps: HashMap::new(),
+            fresh: Vec::new(),
             watched: Watched { project: folder.0.clone(), ..Watched::default() },
         }
     }
@@ -485,7 +517,7 @@ mod tests {
         let mut watch = deaf(&folder);
         let files = vec![folder.0.join("views.py")];
         let templates = vec![folder.0.join("templates")];
-        watch.grow(|watch| watch.add(Told { files, templates, ..Told::default() }));
+        watch.grow(None, |watch| watch.add(Told { files, templates, ..Told::default() }));
         let caught = |watch: &mut Watch| -> BTreeSet<PathBuf> {
             watch.catch_up().into_iter().map(|change| change.path).collect()
         };
@@ -499,6 +531,25 @@ mod tests {
         assert_eq!(caught(&mut watch), changed.into());
         assert!(watch.folders.contains(&folder.0.join("templates/deep")));
         assert_eq!(caught(&mut watch), BTreeSet::new());
+    }
+
+    #[test]
+    fn what_was_saved_during_a_start_is_a_change() {
+        let folder = Folder::new("start");
+        fs::write(folder.0.join("templates/a.html"), "1").unwrap();
+        let saved = fs::metadata(folder.0.join("templates/a.html")).unwrap().modified().unwrap();
+        let told = |since| Told { templates: vec![folder.0.join("templates")], since, ..Told::default() };
+        for (since, changes) in [
+            (None, 0),
+            (Some(saved), 0),
+            (Some(saved - Duration::from_secs(1)), 1),
+            (Some(saved + Duration::from_secs(1)), 0),
+        ] {
+            let mut watch = deaf(&folder);
+            let grown = watch.grow(since, |watch| watch.add(told(since)));
+            assert_eq!(grown.len(), changes, "{since:?}");
+            assert!(watch.grow(since, |watch| watch.add(told(since))).is_empty(), "told once");
+        }
     }
 
     #[test]
