@@ -47,6 +47,10 @@ class Gate:
         os.write(self._end, b"go")
         os.close(self._end)
 
+    def leave(self) -> None:
+        """Nobody is let through: who waited is gone."""
+        os.close(self._end)
+
     def _try(self):
         try:
             return os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)

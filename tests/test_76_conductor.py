@@ -213,7 +213,7 @@ def test_a_first_generation_that_lacks_a_worker_can_be_reloaded(stand):
     server.wait_text("bandstand: ready on")
     with Wire(str(path)) as wire:
         assert wire.send(request("GET", "/")).answer().text == "2"
-    gate.open()
+    gate.leave()
 
 
 # -- draining
