@@ -3,6 +3,8 @@
 //! Owns what no key can say alone: bounds that depend on another key, and names that must differ. It sees values that are each inside
 //! their own range. Invariant: every complaint names the place of one key and the origin of the other.
 
+mod https;
+
 use std::collections::BTreeMap;
 
 use crate::paths::PathInterface;
@@ -39,6 +41,7 @@ pub(crate) fn between_keys(
         );
         problems.push(Problem::new(place_of("paths"), sentence, hint));
     }
+    https::between_keys(values, origins, problems);
     let url = |key: &str| match values.get(key) {
         Some(Value::Mount { url, .. }) => url.clone(),
         Some(Value::Text(path)) => Some(path.clone()),

@@ -16,6 +16,8 @@ pub enum Bind {
         host: String,
         /// 0 asks the system for a free one.
         port: u16,
+        /// What is spoken there, when it was written; ask `Settings::speaks_tls`.
+        scheme: Option<Scheme>,
     },
     /// A Unix socket at this path.
     Unix(PathBuf),
@@ -25,8 +27,18 @@ pub enum Bind {
     Systemd,
 }
 
+/// What an address was written to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Plain HTTP, whatever certificates there are.
+    Http,
+    /// TLS.
+    Https,
+}
+
 impl Bind {
-    /// Reads `host:port`, `:port`, `[::1]:8000`, `host`, `8000`, `unix:/path`, `fd://3` or `systemd`.
+    /// Reads `host:port`, `:port`, `[::1]:8000`, `host`, `8000`, `http://host:port`, `https://host:port`, `unix:/path`, `fd://3`
+    /// or `systemd`.
     ///
     /// # Errors
     /// A sentence that says what is wrong, without the text itself.
@@ -41,10 +53,35 @@ impl Bind {
         if let Some(number) = text.strip_prefix("fd://") {
             return descriptor(number);
         }
-        if text.contains("://") {
-            return Err("has a scheme; write host:port, unix:/path or fd://N".to_owned());
+        for scheme in [Scheme::Http, Scheme::Https] {
+            if let Some(rest) = text.strip_prefix(scheme.prefix()) {
+                return with_scheme(scheme, rest.strip_suffix('/').unwrap_or(rest));
+            }
         }
-        tcp(text)
+        if text.contains("://") {
+            return Err("has an unknown scheme; there are http, https, unix and fd".to_owned());
+        }
+        let (host, port) = tcp(text)?;
+        Ok(Bind::Tcp { host, port: port.unwrap_or(DEFAULT_PORT), scheme: None })
+    }
+
+    /// Whether both name the same place, in whatever words.
+    pub(crate) fn is_at(&self, other: &Bind) -> bool {
+        match (self, other) {
+            (Bind::Tcp { host, port, .. }, Bind::Tcp { host: other, port: other_port, .. }) => {
+                (host, port) == (other, other_port)
+            }
+            _ => self == other,
+        }
+    }
+}
+
+impl Scheme {
+    fn prefix(self) -> &'static str {
+        match self {
+            Scheme::Http => "http://",
+            Scheme::Https => "https://",
+        }
     }
 }
 
@@ -68,9 +105,23 @@ fn descriptor(number: &str) -> Result<Bind, String> {
     }
 }
 
-fn tcp(text: &str) -> Result<Bind, String> {
+/// Where a port can be left away it is that of the scheme (RFC 9110 section 4.2).
+fn with_scheme(scheme: Scheme, rest: &str) -> Result<Bind, String> {
+    if !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(format!("names no host; write {}:{rest} for every address", scheme.prefix()));
+    }
+    let (host, port) = tcp(rest)?;
+    let own = match scheme {
+        Scheme::Http => 80,
+        Scheme::Https => 443,
+    };
+    Ok(Bind::Tcp { host, port: port.unwrap_or(own), scheme: Some(scheme) })
+}
+
+/// Host and port; no port when none is written.
+fn tcp(text: &str) -> Result<(String, Option<u16>), String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Ok(Bind::Tcp { host: "127.0.0.1".to_owned(), port: port(text)? });
+        return Ok(("127.0.0.1".to_owned(), Some(port(text)?)));
     }
     let (host, rest) = match text.strip_prefix('[') {
         Some(bracketed) => {
@@ -86,15 +137,15 @@ fn tcp(text: &str) -> Result<Bind, String> {
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
     let port = match rest.strip_prefix(':') {
-        Some(digits) => port(digits)?,
-        None if rest.is_empty() => DEFAULT_PORT,
+        Some(digits) => Some(port(digits)?),
+        None if rest.is_empty() => None,
         None => return Err("has something between ] and the port".to_owned()),
     };
     match host {
         "" if text.is_empty() => Err("is empty".to_owned()),
-        "*" => Ok(Bind::Tcp { host: String::new(), port }),
+        "*" => Ok((String::new(), port)),
         host if host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b)) => {
-            Ok(Bind::Tcp { host: host.to_owned(), port })
+            Ok((host.to_owned(), port))
         }
         _ => Err("is no host name or address".to_owned()),
     }
@@ -108,8 +159,11 @@ fn port(digits: &str) -> Result<u16, String> {
 impl fmt::Display for Bind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Bind::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Bind::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Bind::Tcp { host, port, scheme } => {
+                let scheme = scheme.map_or("", Scheme::prefix);
+                let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+                write!(f, "{scheme}{open}{host}{close}:{port}")
+            }
             Bind::Unix(path) => write!(f, "unix:{}", path.display()),
             Bind::Fd(fd) => write!(f, "fd://{fd}"),
             Bind::Systemd => write!(f, "systemd"),
@@ -122,7 +176,11 @@ mod tests {
     use super::*;
 
     fn tcp(host: &str, port: u16) -> Option<Bind> {
-        Some(Bind::Tcp { host: host.to_owned(), port })
+        Some(Bind::Tcp { host: host.to_owned(), port, scheme: None })
+    }
+
+    fn with_scheme(scheme: Scheme, host: &str, port: u16) -> Option<Bind> {
+        Some(Bind::Tcp { host: host.to_owned(), port, scheme: Some(scheme) })
     }
 
     #[test]
@@ -154,7 +212,15 @@ mod tests {
             ("[::1]8000", None),
             ("[localhost]:80", None),
             ("ho st:80", None),
-            ("http://localhost:80", None),
+            ("http://localhost:8080", with_scheme(Scheme::Http, "localhost", 8080)),
+            ("https://:8443", with_scheme(Scheme::Https, "", 8443)),
+            ("https://*/", with_scheme(Scheme::Https, "", 443)),
+            ("http://[::1]", with_scheme(Scheme::Http, "::1", 80)),
+            ("https://", None),
+            ("https://8443", None),
+            ("https://a/b", None),
+            ("HTTPS://a", None),
+            ("tcp://a:80", None),
             ("unix:", None),
             ("fd://", None),
             ("fd://1", None),

@@ -58,7 +58,26 @@ pub struct DjangoSettings {
     /// `SECURE_SSL_REDIRECT`.
     pub secure_ssl_redirect: bool,
     /// `SECURE_HSTS_SECONDS`, in seconds.
-    pub secure_hsts_seconds: u64,
+    pub secure_hsts_seconds: Option<u64>,
+    /// `SECURE_HSTS_INCLUDE_SUBDOMAINS`.
+    pub secure_hsts_include_subdomains: Option<bool>,
+    /// `SECURE_HSTS_PRELOAD`.
+    pub secure_hsts_preload: Option<bool>,
+    /// `SECURE_CONTENT_TYPE_NOSNIFF`; this and the following are absent where the project neither wrote them nor has the
+    /// middleware that acts on them.
+    pub secure_content_type_nosniff: Option<bool>,
+    /// `SECURE_REFERRER_POLICY`, alternatives joined by commas.
+    pub secure_referrer_policy: Option<String>,
+    /// `SECURE_CROSS_ORIGIN_OPENER_POLICY`.
+    pub secure_cross_origin_opener_policy: Option<String>,
+    /// `X_FRAME_OPTIONS`, in upper case.
+    pub x_frame_options: Option<String>,
+    /// `SECURE_PROXY_SSL_HEADER`: a name as in `META`, and the value that means https.
+    pub secure_proxy_ssl_header: Option<(String, String)>,
+    /// `USE_X_FORWARDED_HOST`.
+    pub use_x_forwarded_host: bool,
+    /// `USE_X_FORWARDED_PORT`.
+    pub use_x_forwarded_port: bool,
     /// `DATA_UPLOAD_MAX_MEMORY_SIZE`, in bytes; nothing when the project set it to `None`.
     pub data_upload_max_memory_size: Option<u64>,
     /// Dotted path of the storage of static files.
@@ -78,6 +97,40 @@ pub(crate) struct Said {
     /// Prefixes to use with a folder that a person named without one.
     pub(crate) static_url: Option<String>,
     pub(crate) media_url: Option<String>,
+}
+
+impl DjangoSettings {
+    /// The project was made for life behind a proxy: it reads the fields that one would write.
+    pub fn reads_forwarded(&self) -> bool {
+        self.secure_proxy_ssl_header.is_some() || self.use_x_forwarded_host || self.use_x_forwarded_port
+    }
+
+    /// `SECURE_PROXY_SSL_HEADER` as a field of HTTP: its name in lower case, and the value that means https. `None`: it is not
+    /// set, or names no field that a request could have.
+    pub fn https_field(&self) -> Option<(String, &str)> {
+        let (name, value) = self.secure_proxy_ssl_header.as_ref()?;
+        let name = name.strip_prefix("HTTP_").filter(|name| !name.is_empty())?;
+        let is_token = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let is_value = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+        (is_token && is_value).then(|| (name.to_ascii_lowercase().replace('_', "-"), value.as_str()))
+    }
+
+    /// What is wrong with `SECURE_PROXY_SSL_HEADER`, in one sentence.
+    fn proxy_header_note(&self) -> Option<String> {
+        let (name, value) = self.secure_proxy_ssl_header.as_ref()?;
+        if self.https_field().is_none() {
+            return Some(format!(
+                "SECURE_PROXY_SSL_HEADER = ({name:?}, {value:?}) can match no request: the name is written as in META, as \
+                 \"HTTP_X_FORWARDED_PROTO\"; it is not needed here, and can be taken out"
+            ));
+        }
+        value.eq_ignore_ascii_case("http").then(|| {
+            format!(
+                "SECURE_PROXY_SSL_HEADER = ({name:?}, {value:?}) calls plain HTTP secure; it is not needed here, and can be \
+                 taken out"
+            )
+        })
+    }
 }
 
 impl ProjectSettings {
@@ -121,6 +174,7 @@ impl ProjectSettings {
             Ok(raw) => said.values.push(("media", raw, "MEDIA_URL, MEDIA_ROOT")),
             Err(note) => said.notes.extend(note),
         }
+        said.notes.extend(django.proxy_header_note());
         // A project that raised this expects bodies that large; refusing them at the edge would break it.
         if let Some(bytes) = django.data_upload_max_memory_size.filter(|bytes| *bytes > max_body) {
             said.values.push((
@@ -229,6 +283,34 @@ mod tests {
             assert_eq!(mounted(&said, "media").as_deref(), media, "{django}");
             assert_eq!(said.notes.is_empty(), note.is_empty(), "{django}: {:?}", said.notes);
             assert!(said.notes.iter().all(|line| line.contains(note)), "{django}: {:?}", said.notes);
+        }
+    }
+
+    #[test]
+    fn what_secure_proxy_ssl_header_means() {
+        for (pair, field, note) in [
+            (r#"["HTTP_X_FORWARDED_PROTO", "https"]"#, Some(("x-forwarded-proto", "https")), ""),
+            (r#"["HTTP_X_SCHEME", "https"]"#, Some(("x-scheme", "https")), ""),
+            (r#"["HTTP_X_FORWARDED_SSL", "on"]"#, Some(("x-forwarded-ssl", "on")), ""),
+            (r#"["X-Forwarded-Proto", "https"]"#, None, "can match no request"),
+            (r#"["HTTP_", "https"]"#, None, "can match no request"),
+            (r#"["HTTP_X_A\n", "https"]"#, None, "can match no request"),
+            (r#"["HTTP_X_A", "a\r\nb: c"]"#, None, "can match no request"),
+            (
+                r#"["HTTP_X_FORWARDED_PROTO", "http"]"#,
+                Some(("x-forwarded-proto", "http")),
+                "calls plain HTTP secure",
+            ),
+            ("null", None, ""),
+        ] {
+            let json = format!(r#"{{"django": {{"secure_proxy_ssl_header": {pair}}}}}"#);
+            let django = ProjectSettings::from_json(json.as_bytes()).unwrap().django.unwrap();
+            let found = django.https_field();
+            assert_eq!(found.as_ref().map(|(name, value)| (name.as_str(), *value)), field, "{pair}");
+            assert_eq!(django.reads_forwarded(), pair != "null");
+            let notes = said(&format!(r#"{{"secure_proxy_ssl_header": {pair}}}"#)).notes;
+            assert_eq!(notes.is_empty(), note.is_empty(), "{pair}: {notes:?}");
+            assert!(notes.iter().all(|line| line.contains(note)), "{pair}: {notes:?}");
         }
     }
 

@@ -104,6 +104,7 @@ mod tests {
             cwd: "/nowhere".into(),
             cpus: std::num::NonZeroUsize::MIN,
             pid: 1,
+            root: false,
         })
         .unwrap();
         let open = *knobs::find("user").unwrap();

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod app;
 mod between;
 mod bind;
@@ -18,12 +19,12 @@ mod file;
 pub mod gunicorn;
 pub mod knobs;
 mod load;
+mod networks;
 mod origin;
 mod paths;
 mod places;
 mod problem;
 mod project;
-mod proxies;
 pub mod python;
 mod raw;
 mod ready;
@@ -34,17 +35,18 @@ mod units;
 mod value;
 mod values;
 
-pub use bind::Bind;
+pub use access::{Passwords, PathSettings, PathTable, Rate, Secret};
+pub use bind::{Bind, Scheme};
 pub use describe::{Description, Finding, Weight};
 pub use django::{DjangoSettings, ProjectSettings};
 pub use load::{Loaded, Sources, load, load_with};
+pub use networks::{Network, Networks};
 pub use paths::{PathInterface, PathRules};
 pub use problem::{Errors, Place, Problem, nearest};
 pub use project::Project;
-pub use proxies::{Network, TrustedProxies};
 pub use raw::{Origin, SourceFile};
 pub use ready::ReadyCheck;
 pub use settings::{
-    Destination, EventLoop, Interface, Level, Lifespan, LogFormat, MemoryMeasure, Mount, Settings,
-    WatchMethod,
+    AcmeChallenge, CertificateFiles, ClientCert, Destination, EventLoop, Interface, Level, Lifespan,
+    LogFormat, MemoryMeasure, Mount, Protected, Settings, WatchMethod,
 };

@@ -8,23 +8,24 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::access::Passwords;
 use crate::between::between_keys;
+use crate::bind::Bind;
 use crate::django::{ProjectSettings, Said};
-use crate::gunicorn;
 use crate::knobs::{self, Knob, TABLE};
 use crate::paths::PathInterface;
 use crate::places::{
     ConfigFile, config_file, env_file, environment, flags, folder, platform, pyproject, read_env_file,
-    sockets, temporary, variable,
+    sockets, state, temporary, variable,
 };
 use crate::problem::{Errors, Place, Problem};
 use crate::raw::{Origin, Raw, Written};
 use crate::settings::{Interface, Settings};
-use crate::syntax;
 use crate::value::Value;
 use crate::values::Values;
+use crate::{file, gunicorn, syntax};
 
 /// Everything the settings depend on, but the files.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub struct Sources {
     pub cpus: NonZeroUsize,
     /// This process, to be compared with `LISTEN_PID`.
     pub pid: u32,
+    /// It runs as root, whose state has a place of its own.
+    pub root: bool,
 }
 
 /// The settings, where each comes from, and what was read on the way.
@@ -98,6 +101,7 @@ pub fn load_with(sources: Sources, python: Option<&gunicorn::Configuration>) -> 
         project,
         notes,
         temporary: temporary(&sources),
+        state: state(&sources),
         cwd: sources.cwd,
         cpus: sources.cpus,
     };
@@ -175,6 +179,8 @@ struct Layers {
     /// What reading the places gave rise to.
     notes: Vec<String>,
     temporary: PathBuf,
+    /// Where `state_dir` is when nobody says so.
+    state: PathBuf,
     cwd: PathBuf,
     cpus: NonZeroUsize,
 }
@@ -205,6 +211,7 @@ impl Layers {
             origins.entry(knob.key).or_insert(Origin::Default);
         }
         self.complete(&mut values, &origins, said);
+        read_passwords(&mut values, &origins, &self.cwd, problems);
         between_keys(&values, &origins, problems);
         (problems.len() == before).then_some((Values(values), origins))
     }
@@ -250,6 +257,16 @@ impl Layers {
         if values.get("spool_dir") == Some(&Value::Unset) {
             values.insert("spool_dir", Value::Path(self.temporary.clone()));
         }
+        if values.get("state_dir") == Some(&Value::Unset) {
+            values.insert("state_dir", Value::Path(self.state.clone()));
+        }
+        // Names on the network are served on its ports; those of a local authority where development is.
+        let named = matches!(values.get("domains"), Some(Value::Texts(_)));
+        let local = values.get("local_https") == Some(&Value::Switch(true));
+        if named && !local && origins.get("bind") == Some(&Origin::Default) {
+            let any = |port| Bind::Tcp { host: String::new(), port, scheme: None };
+            values.insert("bind", Value::Binds(vec![any(443), any(80)]));
+        }
         let prefixes = [("static", &said.static_url, "/static/"), ("media", &said.media_url, "/media/")];
         for (key, from_django, otherwise) in prefixes {
             if let Some(Value::Mount { url: url @ None, .. }) = values.get_mut(key) {
@@ -281,6 +298,44 @@ fn checked(written: &Written, problems: &mut Vec<Problem>) -> Option<Value> {
             None
         }
     }
+}
+
+/// Reads the htpasswd files that the values name.
+fn read_passwords(
+    values: &mut BTreeMap<&'static str, Value>,
+    origins: &BTreeMap<&'static str, Origin>,
+    cwd: &Path,
+    problems: &mut Vec<Problem>,
+) {
+    for (key, value) in values {
+        let all: Vec<&mut Passwords> = match value {
+            Value::Passwords(one) => vec![one],
+            Value::PathRules(rules) => rules.passwords_mut().collect(),
+            _ => continue,
+        };
+        for Passwords { pairs, file } in all {
+            let Some(path) = file else { continue };
+            match passwords_of(path, cwd) {
+                Ok(read) => *pairs = read,
+                Err(sentence) => {
+                    let place = origins.get(key).map_or(Place::Nowhere, |origin| Place::of(origin, &(0..0)));
+                    problems.push(Problem::new(place, sentence, ""));
+                }
+            }
+        }
+    }
+}
+
+fn passwords_of(path: &Path, cwd: &Path) -> Result<Vec<(String, String)>, String> {
+    let source = match file::read(path, cwd) {
+        Ok(Some(source)) => source,
+        Ok(None) => return Err(format!("there is no file {}", path.display())),
+        Err(problem) => return Err(problem.sentence),
+    };
+    syntax::htpasswd(&source.text).map_err(|(line, why)| match line {
+        0 => format!("{} {why}", source.shown),
+        line => format!("{}:{line}: {why}", source.shown),
+    })
 }
 
 fn default(knob: &Knob) -> Value {

@@ -287,3 +287,20 @@ pub(crate) fn temporary(sources: &Sources) -> PathBuf {
     let named = variable(&sources.env, "TMPDIR").map(PathBuf::from).filter(|path| path.is_absolute());
     named.unwrap_or_else(|| PathBuf::from("/tmp"))
 }
+
+/// Where state is kept that must outlive a restart: systemd's `StateDirectory=`, else the place of this user.
+/// Source: systemd.exec(5), the XDG base directory specification, the Filesystem Hierarchy Standard 5.8.
+pub(crate) fn state(sources: &Sources) -> PathBuf {
+    let folder = |name: &str| {
+        let text = variable(&sources.env, name)?;
+        let first = text.split(':').next().map(PathBuf::from)?;
+        Some(first).filter(|path| path.is_absolute())
+    };
+    let own = || match sources.root {
+        true => None,
+        false => folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state"))),
+    };
+    folder("STATE_DIRECTORY")
+        .or_else(|| own().map(|state| state.join("bandstand")))
+        .unwrap_or_else(|| PathBuf::from("/var/lib/bandstand"))
+}

@@ -50,7 +50,16 @@ pub fn placeholder(kind: Kind) -> &'static str {
         Kind::Path | Kind::Paths | Kind::Program | Kind::Destination => "PATH",
         Kind::UrlPath => "URL_PATH",
         Kind::Binds => "ADDRESS",
-        Kind::Proxies => "NETWORK",
+        Kind::Networks => "NETWORK",
+        Kind::Domains => "NAME",
+        Kind::Directories => "URL",
+        Kind::Email => "ADDRESS",
+        Kind::Eab => "KID:KEY",
+        Kind::RequestRate => "RATE",
+        Kind::Passwords => "NAME:HASH",
+        Kind::Headers => "TABLE",
+        Kind::MediaTypes => "TYPE",
+        Kind::Protected => "FOLDER",
         Kind::Mount => "FOLDER",
         Kind::Prefix => "URL_PATH",
         Kind::Origins => "ORIGIN",
@@ -61,7 +70,7 @@ pub fn placeholder(kind: Kind) -> &'static str {
 const INTRODUCTION: &str = "\
 # Settings
 
-<!-- Written from crates/config/src/knobs.rs by `bandstand config --reference`; do not edit. -->
+<!-- Written from crates/config/src/knobs/table.rs by `bandstand config --reference`; do not edit. -->
 
 One key, three spellings: `max_body = \"20MB\"` in `bandstand.toml` (or under `[tool.bandstand]` in `pyproject.toml`),
 `BANDSTAND_MAX_BODY=20MB` in the environment, `--max-body 20MB` on the command line. The first of these that has the key wins:
@@ -127,7 +136,16 @@ fn words(kind: Kind) -> (String, String) {
         Kind::Destination => ("`-`, path or `off`".into(), String::new()),
         Kind::UrlPath => ("URL path or `off`".into(), String::new()),
         Kind::Binds => ("list of addresses".into(), String::new()),
-        Kind::Proxies => ("list of networks".into(), String::new()),
+        Kind::Networks => ("list of networks".into(), String::new()),
+        Kind::Domains => ("list of names".into(), String::new()),
+        Kind::Directories => ("list of names or URLs".into(), String::new()),
+        Kind::Email => ("e-mail address".into(), String::new()),
+        Kind::Eab => ("`kid:key`".into(), String::new()),
+        Kind::RequestRate => ("requests in a time, or `off`".into(), String::new()),
+        Kind::Passwords => ("list of `name:hash`, path or `off`".into(), String::new()),
+        Kind::Headers => ("table".into(), String::new()),
+        Kind::MediaTypes => ("list of media types".into(), String::new()),
+        Kind::Protected => ("folder, list, table or `off`".into(), String::new()),
         Kind::Mount => ("folder, table or `off`".into(), String::new()),
         Kind::Prefix => ("URL path".into(), String::new()),
         Kind::Origins => ("list of origins".into(), String::new()),

@@ -1,17 +1,25 @@
 //! The settings as meant: types that cannot hold a wrong value.
 //!
-//! Owns the struct everything else reads, and the one line per key that fills it. It checks nothing: `syntax.rs` kept every value inside
+//! Owns the struct everything else reads, and the questions that several keys answer together; `settings/fill.rs` fills it. It checks nothing: `syntax.rs` kept every value inside
 //! its row, and `load.rs` the few rules between keys. Invariant: paths are absolute, counted from the project folder.
+
+mod fill;
+mod words;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::bind::Bind;
+use crate::access::{PathSettings, PathTable, Secret, flattened};
+use crate::bind::{Bind, Scheme};
+use crate::networks::Networks;
 use crate::paths::{PathInterface, PathRules};
-use crate::proxies::TrustedProxies;
 use crate::ready::ReadyCheck;
-use crate::values::Values;
+
+pub use words::{
+    AcmeChallenge, ClientCert, Destination, EventLoop, Interface, Level, Lifespan, LogFormat, MemoryMeasure,
+    Mount, Protected, WatchMethod,
+};
 
 /// Every setting. `None` means off or not set, as each field says.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +28,7 @@ pub struct Settings {
     pub app: Option<String>,
     /// How the application is called.
     pub interface: Interface,
-    /// Prefixes whose requests take one way; ask `interface_for`.
+    /// What `[paths]` says, as written; ask `interface_for` and `at`.
     pub paths: PathRules,
     /// Where the application is mounted: empty, or begins with `/` and does not end with one.
     pub root_path: String,
@@ -37,7 +45,51 @@ pub struct Settings {
     /// At least one address.
     pub bind: Vec<Bind>,
     /// Whose forwarding fields are believed.
-    pub trusted_proxies: TrustedProxies,
+    pub trusted_proxies: Networks,
+    /// Connections of trusted proxies begin with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Offer HTTP/2 over TLS.
+    pub http2: bool,
+    /// Hear HTTP/3 where TLS is spoken.
+    pub http3: bool,
+    /// Take HTTP/2 on plain addresses from clients that begin with it.
+    pub h2c: bool,
+    /// Names to serve over HTTPS, in lower case, the first one canonical; some may begin with `*.`.
+    pub domains: Vec<String>,
+    /// Own certificates: files, and folders of certbot's; ask `certificate_files`.
+    pub tls_cert: Vec<PathBuf>,
+    /// Their keys: none, or one for each file of `tls_cert`.
+    pub tls_key: Vec<PathBuf>,
+    /// Authorities of client certificates; `None`: clients are not asked for any.
+    pub client_ca: Option<PathBuf>,
+    /// Whether they must have one.
+    pub client_cert: ClientCert,
+    /// Authorities to ask, in order: a well-known name, or the URL of a directory.
+    pub acme_directory: Vec<String>,
+    /// PEM roots trusted for those servers; `None`: the built-in ones.
+    pub acme_ca: Option<PathBuf>,
+    /// Contact address.
+    pub acme_email: Option<String>,
+    /// External account binding, as `kid:key` with the key in base64url.
+    pub acme_eab: Option<Secret>,
+    /// Profile asked for.
+    pub acme_profile: Option<String>,
+    /// How names are proven.
+    pub acme_challenge: AcmeChallenge,
+    /// The program for dns-01.
+    pub acme_dns_hook: Option<PathBuf>,
+    /// Certificates, keys and accounts.
+    pub state_dir: PathBuf,
+    /// Certificates of this machine's own authority.
+    pub local_https: bool,
+    /// Plain requests to known names are redirected.
+    pub redirect_https: bool,
+    /// Requests for other domains than the first are redirected to it.
+    pub canonical_host: bool,
+    /// From the first byte of a TLS connection to the end of its handshake.
+    pub tls_handshake_timeout: Duration,
+    /// Handshakes at once.
+    pub tls_handshakes: NonZeroUsize,
     /// Say `Server: bandstand`.
     pub server_header: bool,
     /// Path of the liveness answer; `None`: no such path.
@@ -118,6 +170,16 @@ pub struct Settings {
     pub max_connections: NonZeroUsize,
     /// Open connections of one address (IPv6: one /64), loopback and trusted proxies exempt; `None`: no limit.
     pub max_connections_per_ip: Option<NonZeroUsize>,
+    /// Fields for every answer that lacks them; an empty value means never.
+    pub headers: Vec<(String, String)>,
+    /// Path where browsers report violations; `None`: nowhere.
+    pub csp_reports: Option<String>,
+    /// Compress what the application answers; ask `at`, which knows the path.
+    pub compress: bool,
+    /// Smallest answer that is compressed, in bytes.
+    pub compress_min: u64,
+    /// Media types that are; ask `compresses`.
+    pub compress_types: Vec<String>,
     /// Part of a body held in memory, in bytes.
     pub body_buffer: u64,
     /// Part of an answer held in memory for one slow client, in bytes.
@@ -130,6 +192,10 @@ pub struct Settings {
     pub static_files: Option<Mount>,
     /// Uploaded files; `None`: left to the application.
     pub media: Option<Mount>,
+    /// Folders the application sends files of by name, the longest prefix first.
+    pub protected: Vec<Protected>,
+    /// Compressed siblings of static files are made in the background.
+    pub static_compress: bool,
     /// Where access records go.
     pub access_log: Destination,
     /// Least level of events.
@@ -142,10 +208,14 @@ pub struct Settings {
     pub user: Option<String>,
     /// Group to become, by name or number.
     pub group: Option<String>,
+    /// User that workers become, by name or number; `None`: that of the server.
+    pub worker_user: Option<String>,
     /// Mode bits taken from new files, 0 to 0o777; `None`: inherited.
     pub umask: Option<u32>,
     /// The control socket; `None`: a place that follows from the project folder.
     pub control: Option<PathBuf>,
+    /// Serve with `DEBUG = True` where others can reach it.
+    pub allow_debug: bool,
     /// Where the user's hooks are: a dotted module, or the absolute path of a Python file.
     pub hooks: Option<String>,
     /// `dev` reloads open pages.
@@ -154,140 +224,22 @@ pub struct Settings {
     pub watch: Vec<PathBuf>,
     /// How `dev` sees changes.
     pub watch_method: WatchMethod,
+    /// What `at` answers from.
+    pub by_path: PathTable,
 }
 
-/// How the application is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Interface {
-    /// Found out by the worker.
-    Auto,
-    /// PEP 3333, on threads.
-    Wsgi,
-    /// ASGI 3, on an event loop.
-    Asgi,
-    /// Threads and an event loop in one process.
-    Both,
-}
-
-/// Event loop of the workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventLoop {
-    /// uvloop where it is installed.
-    Auto,
-    /// The standard library's.
-    Asyncio,
-    /// uvloop, or the worker does not start.
-    Uvloop,
-}
-
-/// ASGI's startup and shutdown events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lifespan {
-    /// The application is asked, and served without when it has none.
-    Auto,
-    /// An application without them does not start.
-    On,
-    /// It is not asked.
-    Off,
-}
-
-/// What counts as the memory of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MemoryMeasure {
-    /// All pages it has in memory (`VmRSS`).
-    Rss,
-    /// The same, with shared pages divided among those that share them (`Pss` of smaps_rollup).
-    Pss,
-}
-
-/// How `dev` sees changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WatchMethod {
-    /// File events where they work, else polling.
-    Auto,
-    /// File events.
-    Native,
-    /// Polling.
-    Poll,
-}
-
-/// A folder behind a URL prefix.
+/// Where an own certificate is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// Begins and ends with `/`, and is longer than `/`.
-    pub url: String,
-    /// The folder; nobody has looked whether it exists.
-    pub root: PathBuf,
-}
-
-/// Where a log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
-    /// Nowhere.
-    Off,
-    /// Standard output.
-    Stdout,
-    /// Appended to this file.
-    File(PathBuf),
-}
-
-/// Levels of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Everything.
-    Debug,
-    /// What an operator wants to know.
-    Info,
-    /// What may need a look.
-    Warning,
-    /// What failed.
-    Error,
-}
-
-/// Form of records and events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Pretty on a terminal, else JSON.
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Pretty,
-}
-
-impl Interface {
-    /// The word a user writes.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Interface::Auto => "auto",
-            Interface::Wsgi => "wsgi",
-            Interface::Asgi => "asgi",
-            Interface::Both => "both",
-        }
-    }
-}
-
-impl EventLoop {
-    /// The word a user writes.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            EventLoop::Auto => "auto",
-            EventLoop::Asyncio => "asyncio",
-            EventLoop::Uvloop => "uvloop",
-        }
-    }
-}
-
-impl Lifespan {
-    /// The word a user writes.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Lifespan::Auto => "auto",
-            Lifespan::On => "on",
-            Lifespan::Off => "off",
-        }
-    }
+pub enum CertificateFiles {
+    /// A chain and its key; the same file may hold both.
+    Pair {
+        /// PEM, the leaf first.
+        cert: PathBuf,
+        /// PEM.
+        key: PathBuf,
+    },
+    /// A folder whose folders each have `fullchain.pem` and `privkey.pem`, as certbot's `live`.
+    Tree(PathBuf),
 }
 
 impl Settings {
@@ -296,105 +248,60 @@ impl Settings {
         self.paths.interface_for(path)
     }
 
-    /// One line per key.
-    pub(crate) fn from_values(values: &Values) -> Settings {
-        Settings {
-            app: values.text("app"),
-            interface: values.word(
-                "interface",
-                &[
-                    ("auto", Interface::Auto),
-                    ("wsgi", Interface::Wsgi),
-                    ("asgi", Interface::Asgi),
-                    ("both", Interface::Both),
-                ],
-            ),
-            paths: values.path_rules("paths"),
-            root_path: values.text("root_path").unwrap_or_default(),
-            lifespan: values
-                .word("lifespan", &[("auto", Lifespan::Auto), ("on", Lifespan::On), ("off", Lifespan::Off)]),
-            chdir: values.required_path("chdir"),
-            pythonpath: values.paths("pythonpath"),
-            python: values.path("python"),
-            env_file: values.path("env_file"),
-            bind: values.binds("bind"),
-            trusted_proxies: values.proxies("trusted_proxies"),
-            server_header: values.switch("server_header"),
-            health_path: values.text("health_path"),
-            ready_path: values.text("ready_path"),
-            ready_check: values.ready_check("ready_check"),
-            workers: values.required_count("workers"),
-            threads: values.required_count("threads"),
-            threads_max: values.required_count("threads_max"),
-            tasks: values.required_count("tasks"),
-            bridge: values.switch("bridge"),
-            event_loop: values.word(
-                "loop",
-                &[("auto", EventLoop::Auto), ("asyncio", EventLoop::Asyncio), ("uvloop", EventLoop::Uvloop)],
-            ),
-            edge_threads: values.count("edge_threads"),
-            preload: values.switch("preload"),
-            workers_min: values.count("workers_min"),
-            workers_max: values.count("workers_max"),
-            workers_memory: values.limit_bytes("workers_memory"),
-            max_requests: values.limit("max_requests"),
-            max_requests_jitter: values.whole("max_requests_jitter"),
-            max_age: values.duration("max_age"),
-            max_idle: values.duration("max_idle"),
-            max_memory: values.limit_bytes("max_memory"),
-            memory_measure: values
-                .word("memory_measure", &[("rss", MemoryMeasure::Rss), ("pss", MemoryMeasure::Pss)]),
-            timeout: values.duration("timeout"),
-            boot_timeout: values.duration("boot_timeout"),
-            graceful_timeout: values.required_duration("graceful_timeout"),
-            queue: values.required_count("queue"),
-            queue_timeout: values.required_duration("queue_timeout"),
-            websocket_max_size: values.size("websocket_max_size"),
-            websocket_ping: values.duration("websocket_ping"),
-            websocket_timeout: values.required_duration("websocket_timeout"),
-            websocket_compress: values.switch("websocket_compress"),
-            websocket_origins: values.texts("websocket_origins"),
-            max_body: values.size("max_body"),
-            max_header_bytes: values.size("max_header_bytes") as usize,
-            max_headers: values.required_count("max_headers").get(),
-            header_timeout: values.required_duration("header_timeout"),
-            body_min_rate: values.rate("body_min_rate"),
-            idle_timeout: values.required_duration("idle_timeout"),
-            send_timeout: values.required_duration("send_timeout"),
-            max_connections: values.required_count("max_connections"),
-            max_connections_per_ip: values.count("max_connections_per_ip"),
-            body_buffer: values.size("body_buffer"),
-            answer_buffer: values.size("answer_buffer"),
-            spool_max: values.size("spool_max"),
-            spool_dir: values.required_path("spool_dir"),
-            static_files: values.mount("static"),
-            media: values.mount("media"),
-            access_log: values.destination("access_log"),
-            log: values.word(
-                "log",
-                &[
-                    ("debug", Level::Debug),
-                    ("info", Level::Info),
-                    ("warning", Level::Warning),
-                    ("error", Level::Error),
-                ],
-            ),
-            log_format: values.word(
-                "log_format",
-                &[("auto", LogFormat::Auto), ("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
-            ),
-            pid: values.path("pid"),
-            user: values.text("user"),
-            group: values.text("group"),
-            umask: values.octal("umask"),
-            control: values.path("control"),
-            hooks: values.module("hooks"),
-            browser_reload: values.switch("browser_reload"),
-            watch: values.paths("watch"),
-            watch_method: values.word(
-                "watch_method",
-                &[("auto", WatchMethod::Auto), ("native", WatchMethod::Native), ("poll", WatchMethod::Poll)],
-            ),
+    /// What is set for `path`, decoded (`%2F` too) and without its query: the longest prefix of `[paths]` that ends at one of its
+    /// slashes or its end, over the settings themselves.
+    pub fn at(&self, path: &[u8]) -> &PathSettings {
+        self.by_path.at(path)
+    }
+
+    /// The same, and what is set for `path` without dot segments and doubled slashes, where that is something else. Whoever
+    /// either of them stops is to be stopped: nobody knows which of the two an application looks at.
+    pub fn at_strictest(&self, path: &[u8]) -> (&PathSettings, Option<&PathSettings>) {
+        let plain = self.at(path);
+        let flat = flattened(path).map(|flat| self.at(&flat));
+        (plain, flat.filter(|flat| !std::ptr::eq(*flat, plain)))
+    }
+
+    /// Whether there is a source of certificates.
+    pub fn has_certificates(&self) -> bool {
+        !self.domains.is_empty() || !self.tls_cert.is_empty() || self.local_https
+    }
+
+    /// Whether certificates for `domains` are to be obtained: not while this machine's own authority makes them.
+    pub fn uses_acme(&self) -> bool {
+        !self.domains.is_empty() && !self.local_https
+    }
+
+    /// Whether TLS is spoken at `bind`. Of sockets that were passed only their own port can tell: see `speaks_tls_on`.
+    pub fn speaks_tls(&self, bind: &Bind) -> bool {
+        match bind {
+            Bind::Tcp { scheme: Some(scheme), .. } => *scheme == Scheme::Https,
+            Bind::Tcp { port, scheme: None, .. } => self.speaks_tls_on(*port),
+            Bind::Unix(_) => false,
+            Bind::Fd(_) | Bind::Systemd => self.has_certificates(),
         }
+    }
+
+    /// Whether TLS is spoken on a TCP socket of this port of which nobody said anything.
+    pub fn speaks_tls_on(&self, port: u16) -> bool {
+        self.has_certificates() && port != 80
+    }
+
+    /// The own certificates, in order. Looks which paths are folders.
+    pub fn certificate_files(&self) -> Vec<CertificateFiles> {
+        let mut keys = self.tls_key.iter();
+        let files = self.tls_cert.iter().map(|cert| match cert.is_dir() {
+            true => CertificateFiles::Tree(cert.clone()),
+            false => CertificateFiles::Pair { cert: cert.clone(), key: keys.next().unwrap_or(cert).clone() },
+        });
+        files.collect()
+    }
+
+    /// Whether answers of `media_type` (without parameters) are compressed.
+    pub fn compresses(&self, media_type: &str) -> bool {
+        self.compress_types.iter().any(|known| match known.strip_suffix('*') {
+            Some(kind) => media_type.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind)),
+            None => known.eq_ignore_ascii_case(media_type),
+        })
     }
 }

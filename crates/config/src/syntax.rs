@@ -1,21 +1,26 @@
 //! What one written value means: `Raw` in, `Value` out, or a complaint with the part to blame and the way out.
 //!
-//! Owns the syntax and the range check of every `Kind`. It knows no key, no file and no precedence. Invariant: a `Value` it
+//! Owns the syntax and the range check of every `Kind`; the larger ones have a file of their own. It knows no file and no precedence. Invariant: a `Value` it
 //! returns is inside the range of its row.
 
+mod access;
+mod fields;
+mod https;
+mod lists;
+mod numbers;
 mod ready;
+mod rules;
 mod urls;
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use crate::bind::Bind;
-use crate::knobs::{Kind, Word};
-use crate::proxies::TrustedProxies;
+use crate::app;
+use crate::knobs::Kind;
 use crate::raw::{Raw, What};
 use crate::value::Value;
-use crate::{app, origin, units};
+
+pub(crate) use access::htpasswd;
 
 /// What is wrong with a value; `span` is empty unless one part of it is to blame.
 #[derive(Debug)]
@@ -30,25 +35,34 @@ pub(crate) fn read(kind: Kind, raw: &Raw) -> Result<Value, Complaint> {
     match kind {
         Kind::Switch => switch(raw),
         Kind::Choice(words) => choice(words, raw),
-        Kind::Count { low, high, word } => count(low, high, word, raw),
-        Kind::Duration { low, high, word } => duration(low, high, word, raw),
-        Kind::Size { low, high, word } => size(low, high, word, raw),
-        Kind::Rate { low, high, word } => rate(low, high, word, raw),
-        Kind::Octal => octal(raw),
+        Kind::Count { low, high, word } => numbers::count(low, high, word, raw),
+        Kind::Duration { low, high, word } => numbers::duration(low, high, word, raw),
+        Kind::Size { low, high, word } => numbers::size(low, high, word, raw),
+        Kind::Rate { low, high, word } => numbers::rate(low, high, word, raw),
+        Kind::Octal => numbers::octal(raw),
         Kind::Text => text_or_number(raw).map(Value::Text),
         Kind::App => app_spec(raw),
         Kind::Module => module(raw),
         Kind::ReadyCheck => ready::read(raw),
         Kind::Path | Kind::Program => path(raw).map(Value::Path),
-        Kind::Paths => items(raw)?.iter().map(path).collect::<Result<_, _>>().map(Value::Paths),
+        Kind::Paths => lists::items(raw)?.iter().map(path).collect::<Result<_, _>>().map(Value::Paths),
         Kind::Destination => destination(raw),
         Kind::UrlPath => urls::url_path(raw),
-        Kind::Binds => binds(raw),
-        Kind::Proxies => proxies(raw),
+        Kind::Binds => lists::binds(raw),
+        Kind::Networks => lists::networks(raw),
         Kind::Mount => urls::mount(raw),
         Kind::Prefix => urls::root_path(raw),
-        Kind::Origins => origins(raw),
-        Kind::PathRules => urls::path_rules(raw),
+        Kind::Origins => lists::origins(raw),
+        Kind::MediaTypes => lists::media_types(raw),
+        Kind::PathRules => rules::read(raw),
+        Kind::Protected => urls::protected(raw),
+        Kind::Domains => https::domains(raw),
+        Kind::Directories => https::directories(raw),
+        Kind::Email => https::email(raw),
+        Kind::Eab => https::external_account(raw),
+        Kind::RequestRate => access::rate(raw),
+        Kind::Passwords => access::passwords(raw),
+        Kind::Headers => fields::read(raw),
     }
 }
 
@@ -74,128 +88,6 @@ fn choice(words: &'static [&'static str], raw: &Raw) -> Result<Value, Complaint>
     match words.iter().find(|word| word.eq_ignore_ascii_case(text.trim())) {
         Some(word) => Ok(Value::Word(word)),
         None => complain(raw, format!("{text:?} is not one of the choices"), hint),
-    }
-}
-
-/// `auto`, `off` or 0, where the row allows the word.
-fn in_place_of_a_number(word: Word, raw: &Raw) -> Option<Value> {
-    let (spelling, value) = match word {
-        Word::None => return None,
-        Word::Auto => ("auto", Value::Auto),
-        Word::Off => ("off", Value::Off),
-    };
-    let named = match &raw.what {
-        What::Text(text) => text.trim() == spelling || text.trim() == "0",
-        What::Integer { value, .. } => *value == 0,
-        What::Switch(on) => word == Word::Off && !on,
-        _ => false,
-    };
-    named.then_some(value)
-}
-
-fn count(low: u64, high: u64, word: Word, raw: &Raw) -> Result<Value, Complaint> {
-    if let Some(value) = in_place_of_a_number(word, raw) {
-        return Ok(value);
-    }
-    let number = match &raw.what {
-        What::Integer { value, .. } => u64::try_from(*value).ok(),
-        What::Text(text) => text.trim().parse().ok(),
-        _ => None,
-    };
-    let hint = format!("a whole number from {low} to {high}{}", or_word(word));
-    within(number, low, high, raw, "a whole number", hint, u64::to_string).map(Value::Count)
-}
-
-fn duration(low: Duration, high: Duration, word: Word, raw: &Raw) -> Result<Value, Complaint> {
-    if let Some(value) = in_place_of_a_number(word, raw) {
-        return Ok(value);
-    }
-    let show = |d: &Duration| units::show_duration(*d);
-    let hint = format!(
-        "a duration such as \"30s\", \"500ms\" or \"2m\" (plain numbers are seconds), from {} to {}{}",
-        show(&low),
-        show(&high),
-        or_word(word)
-    );
-    let read = number_text(raw).and_then(|text| units::read_duration(&text));
-    within(read, low, high, raw, "a duration", hint, show).map(Value::Duration)
-}
-
-fn size(low: u64, high: u64, word: Word, raw: &Raw) -> Result<Value, Complaint> {
-    if let Some(value) = in_place_of_a_number(word, raw) {
-        return Ok(value);
-    }
-    let show = |bytes: &u64| units::show_size(*bytes);
-    let hint = format!(
-        "a size such as \"20MB\" or \"64KiB\" (plain numbers are bytes), from {} to {}{}",
-        show(&low),
-        show(&high),
-        or_word(word)
-    );
-    let read = number_text(raw).and_then(|text| units::read_size(&text));
-    within(read, low, high, raw, "a size", hint, show).map(Value::Size)
-}
-
-fn rate(low: u64, high: u64, word: Word, raw: &Raw) -> Result<Value, Complaint> {
-    if let Some(value) = in_place_of_a_number(word, raw) {
-        return Ok(value);
-    }
-    let show = |bytes: &u64| units::show_rate(*bytes);
-    let hint = format!("a rate such as \"500B/s\", from {} to {}{}", show(&low), show(&high), or_word(word));
-    let read = number_text(raw).and_then(|text| units::read_rate(&text));
-    within(read, low, high, raw, "a rate", hint, show).map(Value::Rate)
-}
-
-fn within<T: PartialOrd>(
-    read: Option<T>,
-    low: T,
-    high: T,
-    raw: &Raw,
-    noun: &str,
-    hint: String,
-    show: impl Fn(&T) -> String,
-) -> Result<T, Complaint> {
-    match read {
-        Some(value) if value < low => {
-            complain(raw, format!("{} is below the least, {}", raw.quoted(), show(&low)), hint)
-        }
-        Some(value) if value > high => {
-            complain(raw, format!("{} is above the most, {}", raw.quoted(), show(&high)), hint)
-        }
-        Some(value) => Ok(value),
-        None => complain(raw, format!("{} is not {noun}", raw.quoted()), hint),
-    }
-}
-
-fn or_word(word: Word) -> &'static str {
-    match word {
-        Word::None => "",
-        Word::Auto => ", or auto",
-        Word::Off => ", or off",
-    }
-}
-
-/// A number as text, so that `30`, `1.5` and `"30s"` take one road.
-fn number_text(raw: &Raw) -> Option<String> {
-    match &raw.what {
-        What::Text(text) => Some(text.clone()),
-        What::Integer { value, .. } => Some(value.to_string()),
-        What::Float(value) => Some(value.to_string()),
-        _ => None,
-    }
-}
-
-fn octal(raw: &Raw) -> Result<Value, Complaint> {
-    let hint = "octal digits as text, such as \"022\"";
-    let bits = match &raw.what {
-        What::Integer { value, octal: true } => u32::try_from(*value).ok(),
-        // 18 and 22 are both somebody's 0o22: a decimal number is not guessed at.
-        What::Text(text) => u32::from_str_radix(text.trim().trim_start_matches("0o"), 8).ok(),
-        _ => None,
-    };
-    match bits {
-        Some(bits) if bits <= 0o777 => Ok(Value::Octal(bits)),
-        _ => complain(raw, format!("{} is no file mode", raw.quoted()), hint),
     }
 }
 
@@ -258,74 +150,14 @@ fn destination(raw: &Raw) -> Result<Value, Complaint> {
     }
 }
 
-/// A list as it is; a text split at commas.
-fn items(raw: &Raw) -> Result<Vec<Raw>, Complaint> {
-    match &raw.what {
-        What::List(list) => {
-            let mut all = Vec::new();
-            for item in list {
-                all.extend(items(item)?);
-            }
-            Ok(all)
-        }
-        What::Text(text) => Ok(text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .map(|part| Raw { what: What::Text(part.to_owned()), span: raw.span.clone() })
-            .collect()),
-        What::Integer { value, .. } => {
-            Ok(vec![Raw { what: What::Text(value.to_string()), span: raw.span.clone() }])
-        }
-        _ => complain(raw, format!("{} is neither text nor a list of texts", raw.quoted()), ""),
-    }
-}
-
-fn binds(raw: &Raw) -> Result<Value, Complaint> {
-    let mut all = Vec::new();
-    for item in items(raw)? {
-        let hint = "write host:port, :port, [::1]:8000, unix:/path, fd://N or systemd";
-        match Bind::parse(text(&item)?) {
-            Ok(bind) if all.contains(&bind) && !matches!(bind, Bind::Tcp { port: 0, .. }) => {
-                return complain(&item, format!("{} is named twice", item.quoted()), "");
-            }
-            Ok(bind) => all.push(bind),
-            Err(why) => return complain(&item, format!("{} {why}", item.quoted()), hint),
-        }
-    }
-    match all.is_empty() {
-        true => complain(raw, "names no address", "name one, such as 127.0.0.1:8000"),
-        false => Ok(Value::Binds(all)),
-    }
-}
-
-fn proxies(raw: &Raw) -> Result<Value, Complaint> {
-    let mut all = TrustedProxies::default();
-    for item in items(raw)? {
-        if let Err(why) = all.add(text(&item)?) {
-            let hint = "addresses, networks as 10.0.0.0/8, loopback, private, cloudflare, unix, or *";
-            return complain(&item, format!("{} {why}", item.quoted()), hint);
-        }
-    }
-    Ok(Value::Proxies(all))
-}
-
-fn origins(raw: &Raw) -> Result<Value, Complaint> {
-    let mut all = Vec::new();
-    for item in items(raw)? {
-        match origin::read(text(&item)?) {
-            Ok(origin) if all.contains(&origin) => {}
-            Ok(origin) => all.push(origin),
-            Err((why, hint)) => return complain(&item, format!("{} {why}", item.quoted()), hint),
-        }
-    }
-    Ok(Value::Texts(all))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::bind::Bind;
     use crate::knobs;
+    use crate::networks::Networks;
 
     fn read_key(key: &str, what: What) -> Result<Value, Complaint> {
         read(knobs::find(key).unwrap().kind, &Raw { what, span: 0..0 })
@@ -432,7 +264,7 @@ mod tests {
             ("static", What::Table(vec![]), None),
             ("bind", integer(8080), Some(Value::Binds(vec![Bind::parse("8080").unwrap()]))),
             ("bind", What::List(vec![]), None),
-            ("trusted_proxies", What::List(vec![]), Some(Value::Proxies(TrustedProxies::default()))),
+            ("trusted_proxies", What::List(vec![]), Some(Value::Networks(Networks::default()))),
         ] {
             let shown = format!("{key} = {what:?}");
             assert_eq!(read_key(key, what).ok(), wanted, "{shown}");

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::access::Rate;
+
 /// `"30s"`, `"1.5m"`, `"500ms"`, `"30"` → duration, kept in whole milliseconds.
 pub(crate) fn read_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
@@ -36,6 +38,43 @@ pub(crate) fn read_rate(text: &str) -> Option<u64> {
     let text = text.trim();
     read_size(text.strip_suffix("/s").unwrap_or(text))
 }
+
+/// `"10/s"`, `"100/m burst 20"` → requests, time, burst: each number from 1 to 1,000,000, the burst as many as the requests unless said.
+pub(crate) fn read_request_rate(text: &str) -> Option<(u32, Duration, u32)> {
+    let (rate, burst) = match text.split_once("burst") {
+        Some((rate, burst)) if rate.ends_with(char::is_whitespace) => (rate, Some(burst)),
+        Some(_) => return None,
+        None => (text, None),
+    };
+    let number = |text: &str| {
+        let digits = text.trim();
+        let plain = digits.bytes().all(|b| b.is_ascii_digit());
+        digits.parse::<u32>().ok().filter(|number| plain && (1..=1_000_000).contains(number))
+    };
+    let (requests, unit) = rate.split_once('/')?;
+    let per = PERIODS.iter().find(|(names, _)| names.contains(&unit.trim()))?.1;
+    let requests = number(requests)?;
+    let burst = burst.map_or(Some(requests), number)?;
+    Some((requests, Duration::from_secs(per), burst))
+}
+
+/// `10/s`, `10/s burst 20`.
+pub(crate) fn show_request_rate(rate: Rate) -> String {
+    let seconds = rate.per.as_secs();
+    let unit = PERIODS.iter().find(|(_, per)| *per == seconds).map_or("s", |(names, _)| names[0]);
+    match rate.burst == rate.requests {
+        true => format!("{}/{unit}", rate.requests),
+        false => format!("{}/{unit} burst {}", rate.requests, rate.burst),
+    }
+}
+
+/// Names, the shortest first, and seconds.
+const PERIODS: &[(&[&str], u64)] = &[
+    (&["s", "sec", "second"], 1),
+    (&["m", "min", "minute"], 60),
+    (&["h", "hour"], 3_600),
+    (&["d", "day"], 86_400),
+];
 
 /// `30s`, `500ms`, `24h`.
 pub(crate) fn show_duration(duration: Duration) -> String {

@@ -6,11 +6,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::Value as Json;
+
+use crate::access::{Passwords, Rate};
 use crate::bind::Bind;
 use crate::knobs::Kind;
-use crate::paths::PathRules;
-use crate::proxies::TrustedProxies;
+use crate::networks::Networks;
+use crate::paths::{PathRule, PathRules};
 use crate::ready::ReadyCheck;
+use crate::settings::Protected;
 use crate::units;
 
 /// A value that passed its row.
@@ -30,10 +34,14 @@ pub(crate) enum Value {
     Path(PathBuf),
     Paths(Vec<PathBuf>),
     Binds(Vec<Bind>),
-    Proxies(TrustedProxies),
+    Networks(Networks),
     Mount { url: Option<String>, root: PathBuf },
     Texts(Vec<String>),
     PathRules(PathRules),
+    RequestRate(Rate),
+    Passwords(Passwords),
+    Headers(Vec<(String, String)>),
+    Protected(Vec<Protected>),
     ReadyCheck(ReadyCheck),
 }
 
@@ -47,6 +55,21 @@ impl Value {
             Value::Path(path) => Value::Path(join(base, &path)),
             Value::Paths(paths) => Value::Paths(paths.iter().map(|path| join(base, path)).collect()),
             Value::Mount { url, root } => Value::Mount { url, root: join(base, &root) },
+            Value::Protected(mut all) => {
+                all.iter_mut().for_each(|one| one.root = join(base, &one.root));
+                Value::Protected(all)
+            }
+            Value::Passwords(Passwords { pairs, file }) => {
+                Value::Passwords(Passwords { pairs, file: file.map(|file| join(base, &file)) })
+            }
+            Value::PathRules(mut rules) => {
+                let values = rules.rules_mut().flat_map(|rule| &mut rule.values);
+                // Of the keys a prefix can have, only passwords name a path, and their kind is told by the value.
+                values.for_each(|(_, value)| {
+                    *value = std::mem::replace(value, Value::Unset).anchored(kind, base);
+                });
+                Value::PathRules(rules)
+            }
             Value::Binds(binds) => Value::Binds(
                 binds
                     .into_iter()
@@ -61,10 +84,10 @@ impl Value {
     }
 
     /// The value as JSON; a user may write the same in a file.
-    pub(crate) fn shown(&self) -> serde_json::Value {
+    pub(crate) fn shown(&self) -> Json {
         let path = |path: &Path| path.display().to_string();
         match self {
-            Value::Unset => serde_json::Value::Null,
+            Value::Unset => Json::Null,
             Value::Off => "off".into(),
             Value::Auto => "auto".into(),
             Value::Switch(on) => (*on).into(),
@@ -78,22 +101,35 @@ impl Value {
             Value::Path(one) => path(one).into(),
             Value::Paths(all) => all.iter().map(|one| path(one)).collect(),
             Value::Binds(all) => all.iter().map(Bind::to_string).collect(),
-            Value::Proxies(all) => all.written.iter().map(String::as_str).collect(),
+            Value::Networks(all) => all.written.iter().map(String::as_str).collect(),
             Value::Mount { url, root } => match url {
                 Some(url) => serde_json::json!({ "url": url, "root": path(root) }),
                 None => path(root).into(),
             },
             Value::Texts(all) => all.iter().map(String::as_str).collect(),
             Value::ReadyCheck(check) => check.written().into(),
-            Value::PathRules(rules) => rules
-                .all()
-                .map(|(prefix, interface)| {
-                    (prefix.to_owned(), serde_json::json!({ "interface": interface.as_str() }))
-                })
-                .collect::<serde_json::Map<_, _>>()
-                .into(),
+            Value::PathRules(rules) => {
+                rules.rules().map(|(prefix, rule)| (prefix.to_owned(), shown_rule(rule))).collect()
+            }
+            Value::RequestRate(rate) => units::show_request_rate(*rate).into(),
+            // With hashes written in place, the names alone: reading that back is an error, as for every secret.
+            Value::Passwords(Passwords { file: Some(file), .. }) => path(file).into(),
+            Value::Passwords(all) => all.pairs().map(|(name, _)| format!("{name}:(hidden)")).collect(),
+            Value::Headers(all) => {
+                all.iter().map(|(name, value)| (name.clone(), Json::from(value.as_str()))).collect()
+            }
+            Value::Protected(all) => {
+                all.iter().map(|one| (one.url.clone(), Json::from(path(&one.root)))).collect()
+            }
         }
     }
+}
+
+/// The table of one prefix.
+fn shown_rule(rule: &PathRule) -> Json {
+    let interface = rule.interface.map(|interface| ("interface".to_owned(), interface.as_str().into()));
+    let values = rule.values.iter().map(|(key, value)| ((*key).to_owned(), value.shown()));
+    interface.into_iter().chain(values).collect()
 }
 
 /// `path` counted from `base`, without `.` segments.

@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::{Passwords, Rate};
 use crate::bind::Bind;
+use crate::networks::Networks;
 use crate::paths::PathRules;
-use crate::proxies::TrustedProxies;
 use crate::ready::ReadyCheck;
-use crate::settings::{Destination, Mount};
+use crate::settings::{Destination, Mount, Protected};
 use crate::value::Value;
 
 /// A value for every row of the table.
@@ -65,8 +67,25 @@ impl Values {
         take!(self, key, Value::Binds(binds) => binds.clone())
     }
 
-    pub(crate) fn proxies(&self, key: &str) -> TrustedProxies {
-        take!(self, key, Value::Proxies(proxies) => proxies.clone(), Value::Unset => TrustedProxies::default())
+    pub(crate) fn networks(&self, key: &str) -> Option<Networks> {
+        take!(self, key, Value::Networks(networks) => Some(networks.clone()), Value::Unset => None)
+    }
+
+    /// Of all paths: its id is 0.
+    pub(crate) fn request_rate(&self, key: &str) -> Option<Rate> {
+        take!(self, key, Value::RequestRate(rate) => Some(*rate), Value::Off => None)
+    }
+
+    pub(crate) fn passwords(&self, key: &str) -> Option<Arc<Passwords>> {
+        take!(self, key, Value::Passwords(passwords) => Some(Arc::new(passwords.clone())), Value::Off => None)
+    }
+
+    pub(crate) fn headers(&self, key: &str) -> Vec<(String, String)> {
+        take!(self, key, Value::Headers(fields) => fields.clone(), Value::Unset => Vec::new())
+    }
+
+    pub(crate) fn protected(&self, key: &str) -> Vec<Protected> {
+        take!(self, key, Value::Protected(all) => all.clone(), Value::Unset | Value::Off => Vec::new())
     }
 
     pub(crate) fn switch(&self, key: &str) -> bool {

@@ -24,7 +24,7 @@ fn shop(name: &str) -> Site {
     Site::new(name)
         .file(
             "bandstand.toml",
-            "# the shop\nbind = [\":8080\", \"unix:run/shop.sock\"]\ntimeout = \"1m\"\nworkers = 2\nwebsocket_origins = [\"same\"]\n\n[paths.\"/api/\"]\ninterface = \"asgi\"\n",
+            "# the shop\nbind = [\":8080\", \"unix:run/shop.sock\"]\ntimeout = \"1m\"\nworkers = 2\nwebsocket_origins = [\"same\"]\n\n[paths.\"/api/\"]\ninterface = \"asgi\"\nrate = \"10/s burst 20\"\n\n[headers]\nX-Shop = \"yes\"\n\n[protected]\n\"/bills/\" = \"bills\"\n",
         )
         .file("pyproject.toml", "[project]\nname = \"shop\"\n\n[tool.bandstand]\nlog_format = \"json\"\n")
         .file("prod.env", "SECRET_KEY=x\nBANDSTAND_UMASK=027\n")
@@ -113,6 +113,29 @@ fn messages() {
         ("a check that is none", file("ready_check = [\"/health/\", \"database\"]\n")),
         ("hooks that are no module", file("hooks = \"shop/hooks\"\n")),
         ("APP as a path", site().flag("app", &["config/wsgi.py"])),
+        ("https without certificates", file("bind = 'https://:443'\n")),
+        ("an address twice", file("bind = [':80', 'http://:80']\n")),
+        ("names that are none", file("domains = ['example.com', 'https://x.example']\n")),
+        ("a name outside ASCII", file("domains = 'bücher.example'\n")),
+        ("a wildcard first", file("domains = '*.example.com'\n")),
+        ("a wildcard without dns-01", file("domains = ['example.com', '*.example.com']\n")),
+        ("an address among the names", file("domains = ['192.0.2.1']\n")),
+        ("dns-01 without a hook", file("acme_challenge = 'dns-01'\n")),
+        ("an authority nobody knows", file("acme_directory = 'letsencypt'\n")),
+        ("a secret of another form", site().flag("acme_eab", &["hunter2"])),
+        ("a key too many", file("tls_cert = 'a.pem'\ntls_key = ['a.key', 'b.key']\n")),
+        ("the PROXY protocol of nobody", file("proxy_protocol = true\n")),
+        ("a rate without a time", file("[paths.'/api']\nrate = 10\n")),
+        ("a rate of nothing", file("rate = '0/s'\n")),
+        ("a plain password", file("basic_auth = ['ada:geheim']\n")),
+        ("a weak hash", site().flag("basic_auth", &["ada:$apr1$abc$def"])),
+        ("nobody's password", file("basic_auth = []\n")),
+        ("a field of the server", file("[headers]\nContent-Length = '3'\n")),
+        ("a field that ends the line", file("[headers]\nX-A = \"a\\r\\nb\"\n")),
+        ("a field twice", file("[headers]\nx-a = '1'\nX-A = '2'\n")),
+        ("a network that is none", file("deny = ['10.0.0.0/8', 'office']\n")),
+        ("a protected folder twice", file("protected = ['a', 'b']\n")),
+        ("a media type that is none", file("compress_types = ['html']\n")),
         ("hidden by a flag, still wrong", file("threads = \"many\"\n").flag("threads", &["2"])),
     ];
     let mut page = String::new();

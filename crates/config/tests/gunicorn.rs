@@ -9,7 +9,7 @@ mod site;
 use std::path::Path;
 
 use bandstand_config::gunicorn::{Configuration, classes, table};
-use bandstand_config::{Bind, Destination, Level, Loaded, explain};
+use bandstand_config::{Bind, CertificateFiles, ClientCert, Destination, Level, Loaded, explain};
 use serde_json::json;
 use site::Site;
 
@@ -121,6 +121,18 @@ fn each_value_in_our_terms() {
         (json!([["threads", 3], ["worker_class", "sync"]]), |s| s.threads.get() == 3),
         (json!([["worker_class", "sync"]]), |s| s.threads.get() == 1),
         (json!([["pythonpath", "/a,/b"]]), |s| s.pythonpath.len() == 2),
+        (json!([["certfile", "/c.pem"], ["keyfile", "/k.pem"]]), |s| {
+            let (cert, key) = ("/c.pem".into(), "/k.pem".into());
+            s.certificate_files() == [CertificateFiles::Pair { cert, key }] && s.client_ca.is_none()
+        }),
+        (json!([["ca_certs", "/ca.pem"]]), |s| s.client_ca.is_none()),
+        (json!([["ca_certs", "/ca.pem"], ["cert_reqs", 0]]), |s| s.client_ca.is_none()),
+        (json!([["ca_certs", "/ca.pem"], ["cert_reqs", 1]]), |s| {
+            s.client_ca.is_some() && s.client_cert == ClientCert::Optional
+        }),
+        (json!([["cert_reqs", 2], ["ca_certs", "/ca.pem"]]), |s| s.client_cert == ClientCert::Required),
+        (json!([["http_protocols", "h3,h2,h1"], ["http2_cleartext", true]]), |s| s.http3 && s.http2 && s.h2c),
+        (json!([["proxy_protocol", "auto"], ["forwarded_allow_ips", "10.0.0.1"]]), |s| s.proxy_protocol),
         (json!([["forwarded_allow_ips", "*"]]), |s| !s.trusted_proxies.networks.is_empty()),
         (json!([["worker_class", "uvicorn.workers.UvicornH11Worker"]]), |s| {
             s.event_loop == bandstand_config::EventLoop::Asyncio
@@ -183,7 +195,12 @@ fn notes_outlive_the_projects_own_word() {
 fn problems() {
     let mut page = String::new();
     for entries in [
-        json!([["workers", "many"], ["certfile", "/etc/x.pem"], ["keyfile", "/etc/x.key"]]),
+        json!([
+            ["workers", "many"],
+            ["certfile", "/etc/x.pem"],
+            ["keyfile", "/etc/x.key"],
+            ["ssl_context", "x"]
+        ]),
         json!([["proxy_protocol", "v1"], ["protocol", "uwsgi"]]),
         json!([["paste", "config.ini"]]),
         json!([["threads", 4], ["umask", "ü"], ["bind", 80], ["raw_env", ["X"]], ["chdir", 1]]),

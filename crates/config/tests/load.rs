@@ -7,8 +7,8 @@ mod site;
 use std::time::Duration;
 
 use bandstand_config::{
-    Bind, Destination, EventLoop, Interface, Level, Lifespan, MemoryMeasure, Mount, PathInterface,
-    ProjectSettings, ReadyCheck, WatchMethod,
+    AcmeChallenge, Bind, Destination, EventLoop, Interface, Level, Lifespan, MemoryMeasure, Mount,
+    PathInterface, ProjectSettings, Protected, ReadyCheck, WatchMethod,
 };
 use site::Site;
 
@@ -16,7 +16,7 @@ use site::Site;
 fn defaults_alone_fill_every_field() {
     let loaded = Site::new("defaults").load().unwrap();
     let s = &loaded.settings;
-    assert_eq!(s.bind, [Bind::Tcp { host: "127.0.0.1".into(), port: 8000 }]);
+    assert_eq!(s.bind, [Bind::Tcp { host: "127.0.0.1".into(), port: 8000, scheme: None }]);
     assert_eq!((s.workers.get(), s.threads.get(), s.edge_threads), (3, 2, None));
     assert_eq!((s.timeout, s.boot_timeout), (Some(Duration::from_secs(30)), None));
     assert_eq!((s.max_body, s.max_header_bytes, s.max_headers), (20_000_000, 16_384, 100));
@@ -213,6 +213,167 @@ fn paths_come_from_the_stronger_file_as_a_whole() {
     ] {
         assert_eq!(settings.interface_for(path.as_bytes()), wanted, "{path}");
     }
+}
+
+/// Of the top level, of a prefix, of a longer one; and on segment boundaries alone.
+#[test]
+fn each_path_has_settings_that_inherit() {
+    let hash = format!("$2y$10${}", "a".repeat(53));
+    let text = format!(
+        "max_body = '1MB'\nrate = '100/m'\ndeny = ['192.0.2.0/24']\n\
+         [paths.'/admin']\nallow = ['10.0.0.0/8', 'unix']\nbasic_auth = ['ada:{hash}']\nrate = '5/s burst 7'\n\
+         [paths.'/admin/open/']\nallow = '*'\nbasic_auth = 'off'\ninterface = 'asgi'\n\
+         [paths.'/admin/open/big']\nmax_body = '2GB'\ncompress = 'off'\nrate = 'off'\n[paths.'/none']\n"
+    );
+    let settings = Site::new("path-settings").file("bandstand.toml", &text).load().unwrap().settings;
+    let row = |path: &str| {
+        let at = settings.at(path.as_bytes());
+        let rate = at.rate.map(|rate| (rate.requests, rate.per.as_secs(), rate.burst, rate.id));
+        let open = at.allow.as_ref().map(|allow| allow.networks.len());
+        (at.max_body, rate, open, at.basic_auth.is_some(), at.compress)
+    };
+    let (mega, giga) = (1_000_000, 2_000_000_000);
+    let (base, admin) = (Some((100, 60, 100, 0)), Some((5, 1, 7, 1)));
+    for (path, wanted) in [
+        ("/", (mega, base, None, false, true)),
+        ("*", (mega, base, None, false, true)),
+        ("/none/x", (mega, base, None, false, true)),
+        ("/administrator", (mega, base, None, false, true)),
+        ("/admin", (mega, admin, Some(1), true, true)),
+        ("/admin/", (mega, admin, Some(1), true, true)),
+        ("/admin/opening", (mega, admin, Some(1), true, true)),
+        ("/admin/open", (mega, admin, Some(2), false, true)),
+        ("/admin/open/x", (mega, admin, Some(2), false, true)),
+        ("/admin/open/big/x", (giga, None, Some(2), false, false)),
+    ] {
+        assert_eq!(row(path), wanted, "{path}");
+        assert_eq!(settings.at(path.as_bytes()).deny.networks.len(), 1, "{path}");
+    }
+    assert_eq!(settings.at(b"/admin/open/big").interface, Some(PathInterface::Asgi));
+    let passwords = settings.at(b"/admin").basic_auth.clone().unwrap();
+    assert_eq!((passwords.hash_of("ada"), passwords.hash_of("eve")), (Some(&hash[..]), None));
+    for (path, protected, second) in [
+        ("/admin", true, false),
+        ("/x/../admin", false, true),
+        ("//admin", false, true),
+        ("/admin/../x", true, true),
+        ("/admin/./x", true, false),
+        ("/.well-known/x", false, false),
+    ] {
+        let (at, flat) = settings.at_strictest(path.as_bytes());
+        assert_eq!((at.basic_auth.is_some(), flat.is_some()), (protected, second), "{path}");
+    }
+    let (_, flat) = settings.at_strictest(b"/x//../admin/y");
+    assert!(flat.unwrap().basic_auth.is_some());
+}
+
+#[test]
+fn the_rule_of_the_root_is_around_all_others() {
+    let text = "[paths.'/']\nrate = '1/s'\n[paths.'/a']\nmax_body = 5\n[paths.'/b']\nrate = '1/s'\n";
+    let settings = Site::new("path-root").file("bandstand.toml", text).load().unwrap().settings;
+    let id = |path: &str| settings.at(path.as_bytes()).rate.map(|rate| rate.id);
+    assert_eq!((id("/"), id("/a"), id("*"), id("/b")), (Some(1), Some(1), Some(1), Some(2)));
+}
+
+#[test]
+fn which_addresses_speak_tls() {
+    for (written, wanted) in [
+        ("", &[("127.0.0.1:8000", false)][..]),
+        ("domains = ['example.com']", &[(":443", true), (":80", false)]),
+        (
+            "domains = 'example.com'\nbind = [':8443', 'http://:8080', 'unix:/s', 'fd://3']",
+            &[(":8443", true), ("http://:8080", false), ("unix:/s", false), ("fd://3", true)],
+        ),
+        ("local_https = true\ndomains = ['shop.test', '192.0.2.1']", &[("127.0.0.1:8000", true)]),
+        ("tls_cert = 'a.pem'\nbind = ['https://:80', ':80', 'https://b']", &[]),
+        (
+            "tls_cert = 'a.pem'\nbind = ['https://a:80', ':80', 'https://b']",
+            &[("https://a:80", true), (":80", false), ("https://b:443", true)],
+        ),
+    ] {
+        let loaded = Site::new("speaks-tls").file("bandstand.toml", written).load();
+        let Ok(loaded) = loaded else {
+            assert!(wanted.is_empty(), "{written}");
+            continue;
+        };
+        let s = loaded.settings;
+        let shown: Vec<(String, bool)> = s.bind.iter().map(|b| (b.to_string(), s.speaks_tls(b))).collect();
+        let wanted: Vec<(String, bool)> = wanted.iter().map(|(text, tls)| (text.to_string(), *tls)).collect();
+        assert_eq!(shown, wanted, "{written}");
+    }
+}
+
+#[test]
+fn the_front_door_as_written() {
+    let text = "domains = ['Example.com', '*.example.com.']\nacme_challenge = 'dns-01'\nacme_dns_hook = 'hook'\n\
+         acme_eab = 'kid-1:YWJj='\nacme_email = 'mailto:ops@example.com'\nacme_directory = ['ZeroSSL', 'https://ca.test/dir']\n\
+         protected = { '/invoices/' = 'private/invoices', '/invoices/old' = '/old' }\ncompress_types = ['TEXT/*', 'a/b']\n\
+         [headers]\nReferrer-Policy = 'no-referrer'\nX-Frame-Options = ''\n";
+    let site = Site::new("front-door").file("bandstand.toml", text);
+    let s = site.load().unwrap().settings;
+    assert_eq!(s.domains, ["example.com", "*.example.com"]);
+    assert_eq!(s.acme_challenge, AcmeChallenge::Dns01);
+    assert_eq!(s.acme_eab.as_ref().map(|eab| eab.reveal()), Some("kid-1:YWJj"));
+    assert_eq!(format!("{:?}", s.acme_eab), "Some((hidden))");
+    assert_eq!(s.acme_email.as_deref(), Some("ops@example.com"));
+    assert_eq!(s.acme_directory, ["zerossl", "https://ca.test/dir"]);
+    let folder = |url: &str, root: std::path::PathBuf| Protected { url: url.to_owned(), root };
+    let private = site.root().join("private/invoices");
+    assert_eq!(s.protected, [folder("/invoices/old/", "/old".into()), folder("/invoices/", private)]);
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(s.headers, [header("Referrer-Policy", "no-referrer"), header("X-Frame-Options", "")]);
+    for (kind, wanted) in
+        [("text/html", true), ("Text/x", true), ("A/b", true), ("text", false), ("a/bc", false)]
+    {
+        assert_eq!(s.compresses(kind), wanted, "{kind}");
+    }
+    assert!(s.uses_acme() && s.has_certificates() && s.http2 && !s.http3 && s.redirect_https);
+    let shown = bandstand_config::explain::to_toml(&site.load().unwrap());
+    assert!(shown.contains("# acme_eab = \"(hidden)\"") && !shown.contains("YWJj"), "{shown}");
+}
+
+#[test]
+fn state_has_a_place_that_outlives_a_restart() {
+    let site = || Site::new("state-dir").env("HOME", "/home/ada");
+    for (site, root, wanted) in [
+        (site(), true, "/var/lib/bandstand"),
+        (site(), false, "/home/ada/.local/state/bandstand"),
+        (site().env("XDG_STATE_HOME", "/x"), false, "/x/bandstand"),
+        (site().env("XDG_STATE_HOME", "x"), false, "/home/ada/.local/state/bandstand"),
+        (site().env("XDG_STATE_HOME", "/x"), true, "/var/lib/bandstand"),
+        (site().env("STATE_DIRECTORY", "/var/lib/shop:/y"), false, "/var/lib/shop"),
+        (site().env("STATE_DIRECTORY", "/var/lib/shop"), true, "/var/lib/shop"),
+        (Site::new("state-dir"), false, "/var/lib/bandstand"),
+        (site().flag("state_dir", &["/s"]), true, "/s"),
+    ] {
+        assert_eq!(site.root_user(root).load().unwrap().settings.state_dir.to_str(), Some(wanted));
+    }
+}
+
+#[test]
+fn passwords_from_a_file() {
+    let bcrypt = format!("$2b$05${}", "/".repeat(53));
+    let argon = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21l$RdescudvJCsgt3ub+b5dWRWJTmaaJObG";
+    let file = format!("# people\nada:{bcrypt}\n\nbob:{argon}:a comment\n");
+    let toml = "basic_auth = 'people'\n[paths.'/api']\nbasic_auth = 'people'";
+    let site = Site::new("htpasswd").file("bandstand.toml", toml);
+    let s = site.clone().file("people", &file).load().unwrap().settings;
+    for path in ["/", "/api"] {
+        let passwords = s.at(path.as_bytes()).basic_auth.clone().unwrap();
+        assert_eq!(passwords.pairs().collect::<Vec<_>>(), [("ada", &bcrypt[..]), ("bob", argon)]);
+    }
+    for (file, wanted) in [
+        ("ada:secret\n", "people:1: the hash of \"ada\" is none: is it the password itself?"),
+        ("\nada:$apr1$x$y\n", "people:2: the hash of \"ada\" is MD5"),
+        ("ada:{SHA}x", "people:1: the hash of \"ada\" is SHA-1"),
+        ("ada", "people:1: is not name:hash"),
+        ("# nobody\n", "people names nobody"),
+    ] {
+        let error = site.clone().file("people", file).load().unwrap_err().to_string();
+        assert!(error.contains(wanted), "{file:?}: {error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+    assert!(site.load().unwrap_err().to_string().contains("there is no file"));
 }
 
 #[test]

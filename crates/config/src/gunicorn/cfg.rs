@@ -60,6 +60,7 @@ mod tests {
             cwd: "/nowhere".into(),
             cpus: std::num::NonZeroUsize::MIN,
             pid: 1,
+            root: false,
         };
         let cfg: serde_json::Value =
             serde_json::from_str(&of(&crate::load::load(sources).unwrap().settings)).unwrap();

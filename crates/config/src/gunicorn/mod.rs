@@ -89,6 +89,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn setting(&mut self, name: &str, value: &Json, is_object: bool) {
         let Some(row) = table::find(name) else { return self.unknown(name) };
+        if name == "ca_certs" && !self.asks_clients() {
+            let sentence = "ca_certs means nothing without cert_reqs, as with gunicorn: clients are not asked for certificates";
+            return self.note(name, sentence);
+        }
         match row.meaning {
             Meaning::Key(key, read) if !is_object => match read(value) {
                 Ok(Some((what, note))) => {
@@ -136,6 +140,11 @@ impl Reader<'_> {
                 &format!("{name} is no setting of gunicorn's, and is passed over: did you mean {meant}?"),
             );
         }
+    }
+
+    /// Python's `ssl` looks at authorities only when certificates are asked for.
+    fn asks_clients(&self) -> bool {
+        self.said.settings.get("cert_reqs").and_then(Json::as_i64).is_some_and(|required| required > 0)
     }
 
     fn class(&mut self, name: &str, value: &Json) {

@@ -153,6 +153,38 @@ pub(crate) fn reload_engine(value: &Json) -> Read {
     }
 }
 
+/// HTTP/1.1 is always spoken, and HTTP/2 offered unless `http2` says no: only HTTP/3 is a matter of asking.
+pub(crate) fn protocols(value: &Json) -> Read {
+    let all = texts(value).ok_or_else(|| format!("{value} is no list of protocols"))?;
+    let mut all = all.iter().flat_map(|text| text.split(',')).map(str::trim);
+    if all.any(|protocol| protocol.eq_ignore_ascii_case("h3")) { said(What::Switch(true)) } else { Ok(None) }
+}
+
+/// `ssl.CERT_NONE`, `CERT_OPTIONAL`, `CERT_REQUIRED`.
+pub(crate) fn certificate_requirement(value: &Json) -> Read {
+    match value.as_i64() {
+        Some(0) => Ok(None),
+        Some(1) => said(What::Text("optional".to_owned())),
+        Some(2) => said(What::Text("required".to_owned())),
+        _ if value.is_null() => Ok(None),
+        _ => Err(format!("{value} is none of 0, 1 and 2")),
+    }
+}
+
+/// `off`, or the versions that are taken: both are, here.
+pub(crate) fn proxy_protocol(value: &Json) -> Read {
+    match value {
+        Json::Null => Ok(None),
+        Json::Bool(on) => said(What::Switch(*on)),
+        Json::String(text) => match text.to_ascii_lowercase().as_str() {
+            "" | "off" | "false" | "none" | "0" => Ok(None),
+            "v1" | "v2" | "auto" | "true" | "on" | "1" => said(What::Switch(true)),
+            _ => Err(format!("{text:?} is none of off, v1, v2 and auto")),
+        },
+        _ => Err(format!("{value} is none of off, v1, v2 and auto")),
+    }
+}
+
 /// A text, or a list of texts.
 pub(crate) fn texts(value: &Json) -> Option<Vec<String>> {
     match value {
@@ -197,6 +229,15 @@ mod tests {
             (text, json!(true), None),
             (destination, json!(null), Some("\"off\"")),
             (destination, json!("-"), Some("\"-\"")),
+            (protocols, json!("h2,h1"), Some("none")),
+            (protocols, json!(["h3", "h1"]), Some("true")),
+            (protocols, json!(3), None),
+            (certificate_requirement, json!(0), Some("none")),
+            (certificate_requirement, json!(1), Some("\"optional\"")),
+            (certificate_requirement, json!(3), None),
+            (proxy_protocol, json!("off"), Some("none")),
+            (proxy_protocol, json!("v2"), Some("true")),
+            (proxy_protocol, json!("v3"), None),
             (level, json!("CRITICAL"), Some("\"error\"")),
             (level, json!("warn"), Some("\"warning\"")),
             (level, json!("info"), Some("\"info\"")),

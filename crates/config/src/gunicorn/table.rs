@@ -52,13 +52,14 @@ impl Row {
 }
 
 const DIRTY: &str = "there is no dirty arbiter; long work belongs in a task queue";
-const HTTP2: &str = "HTTP/2 is not in this version yet; HTTP/1.1 is spoken";
+const HTTP2: &str = "the limits of HTTP/2 are fixed";
 const STRICT: &str = "requests are read strictly, and there is no switch";
 const NO_SYSLOG: &str = "events go to standard error, which the service manager or the container collects";
 const NO_STATSD: &str = "statsd is not spoken in this version";
 const PYTHON_LOG: &str = "the server's own log is not Python's; LOGGING of the project counts as always";
-const TLS: &str = "HTTPS needs a proxy in front for now; take it out of the file once there is one";
-const WITH_TLS: &str = "HTTPS is not in this version yet";
+const TLS: &str = "TLS 1.2 and 1.3 are spoken with the ciphers of today, and there is no switch";
+const NO_CONTEXT: &str =
+    "TLS is not Python's here: set certfile and keyfile, and ca_certs for clients' certificates";
 const NAMES: &str = "processes keep their names";
 const PASTE: &str = "PasteDeploy files are not read; name the application as package.module:attribute";
 
@@ -95,8 +96,8 @@ pub const TABLE: &[Row] = &[
     row("dirty_worker_init", Nothing(DIRTY)),
     row("dirty_worker_exit", Nothing(DIRTY)),
     // -- HTTP/2
-    row("http_protocols", Nothing(HTTP2)).unless(&["h1"]),
-    row("http2_cleartext", Nothing(HTTP2)),
+    row("http_protocols", Key("http3", reading::protocols)),
+    row("http2_cleartext", Key("h2c", reading::same)),
     row("http2_max_concurrent_streams", Nothing(HTTP2)),
     row("http2_initial_window_size", Nothing(HTTP2)),
     row("http2_max_frame_size", Nothing(HTTP2)),
@@ -132,15 +133,15 @@ pub const TABLE: &[Row] = &[
     row("proc_name", Nothing(NAMES)),
     row("default_proc_name", Nothing(NAMES)),
     // -- SSL
-    row("keyfile", Missing(TLS)),
-    row("certfile", Missing(TLS)),
-    row("ca_certs", Missing(TLS)),
-    row("ssl_context", Missing(TLS)),
-    row("ssl_version", Nothing(WITH_TLS)),
-    row("cert_reqs", Nothing(WITH_TLS)),
-    row("suppress_ragged_eofs", Nothing(WITH_TLS)),
-    row("do_handshake_on_connect", Nothing(WITH_TLS)),
-    row("ciphers", Nothing(WITH_TLS)),
+    row("keyfile", Key("tls_key", reading::text)),
+    row("certfile", Key("tls_cert", reading::text)),
+    row("ca_certs", Key("client_ca", reading::text)),
+    row("ssl_context", Missing(NO_CONTEXT)),
+    row("ssl_version", Nothing(TLS)),
+    row("cert_reqs", Key("client_cert", reading::certificate_requirement)),
+    row("suppress_ragged_eofs", Nothing(TLS)),
+    row("do_handshake_on_connect", Nothing(TLS)),
+    row("ciphers", Nothing(TLS)),
     // -- security
     row("limit_request_line", Key("max_header_bytes", reading::head_bytes)),
     row("limit_request_fields", Key("max_headers", reading::field_count)),
@@ -172,9 +173,8 @@ pub const TABLE: &[Row] = &[
     row("pythonpath", Key("pythonpath", reading::text)),
     row("paste", Missing(PASTE)),
     row("raw_paste_global_conf", Nothing(PASTE)),
-    row("proxy_protocol", Missing("use a proxy that says X-Forwarded-For for now"))
-        .unless(&["off", "false", "none", "0"]),
-    row("proxy_allow_ips", Nothing("the PROXY protocol is not in this version yet")),
+    row("proxy_protocol", Key("proxy_protocol", reading::proxy_protocol)),
+    row("proxy_allow_ips", Nothing("the PROXY protocol is taken from `forwarded_allow_ips`")),
     row("protocol", Missing("only HTTP is spoken here")).unless(&["http"]),
     row("uwsgi_allow_ips", Nothing("only HTTP is spoken here")),
     row("root_path", Key("root_path", reading::text)),

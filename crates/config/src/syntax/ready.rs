@@ -3,7 +3,8 @@
 //! Owns what may stand there. A path may have a query; a fragment never reaches a server, so one is a mistake. Source: RFC 9112
 //! section 3.2.1 (origin-form).
 
-use super::{Complaint, complain, items, text};
+use super::lists::items;
+use super::{Complaint, complain, text};
 use crate::raw::Raw;
 use crate::ready::{CACHES, DATABASES, ReadyCheck};
 use crate::value::Value;

@@ -1,15 +1,15 @@
-//! Values that are paths of URLs: bandstand's own pages, mounted folders, the application's mount point, `[paths]`.
+//! Values that are paths of URLs: bandstand's own pages, mounted and protected folders, the application's mount point.
 //!
 //! Owns what counts as a URL path in settings: plain characters, so that a path has one spelling and can be compared as bytes. Which
 //! request a prefix covers is `paths.rs`, which file a mount gives is the edge's. Invariant: a path it returns has no empty,
 //! `.` or `..` segment.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
-use super::{Complaint, choice, complain, path, text};
-use crate::paths::{PathInterface, PathRules};
-use crate::problem::nearest;
+use super::{Complaint, complain, path, text};
 use crate::raw::{Raw, What};
+use crate::settings::Protected;
 use crate::value::Value;
 
 pub(super) fn url_path(raw: &Raw) -> Result<Value, Complaint> {
@@ -35,52 +35,6 @@ pub(super) fn root_path(raw: &Raw) -> Result<Value, Complaint> {
         true => Ok(Value::Text(path.to_owned())),
         false => complain(raw, format!("{written:?} is no path below /"), "write it as \"/shop\""),
     }
-}
-
-/// `{ "/prefix" = { interface = "asgi" } }`.
-pub(super) fn path_rules(raw: &Raw) -> Result<Value, Complaint> {
-    let What::Table(entries) = &raw.what else {
-        return complain(raw, format!("{} is not a table", raw.quoted()), "write [paths.\"/api\"]");
-    };
-    let mut rules = PathRules::default();
-    for (prefix, span, value) in entries {
-        let at = |sentence: String, hint: &str| Complaint { sentence, hint: hint.into(), span: span.clone() };
-        let plain = prefix.strip_suffix('/').unwrap_or(prefix);
-        if prefix != "/" && !(plain.len() > 1 && is_url_path(plain)) {
-            let sentence = format!("{prefix:?} is no path prefix");
-            return Err(at(sentence, "write it as [paths.\"/api\"]: it begins with /, without escapes"));
-        }
-        if let Some(interface) = path_rule(value)?
-            && !rules.add(plain, interface)
-        {
-            return Err(at(format!("{prefix:?} is named twice"), "a closing / makes no difference"));
-        }
-    }
-    Ok(Value::PathRules(rules))
-}
-
-/// The table of one prefix.
-fn path_rule(raw: &Raw) -> Result<Option<PathInterface>, Complaint> {
-    const KEYS: [&str; 1] = ["interface"];
-    let What::Table(entries) = &raw.what else {
-        let hint = "write interface = \"asgi\" below its heading";
-        return complain(raw, format!("{} is not a table", raw.quoted()), hint);
-    };
-    let mut interface = None;
-    for (key, span, value) in entries {
-        if !KEYS.contains(&key.as_str()) {
-            let hint = nearest(key, KEYS).map_or_else(
-                || "the only key here is interface".into(),
-                |key| format!("did you mean `{key}`?"),
-            );
-            return Err(Complaint { sentence: format!("unknown key `{key}`"), hint, span: span.clone() });
-        }
-        interface = match choice(&["wsgi", "asgi"], value)? {
-            Value::Word("wsgi") => Some(PathInterface::Wsgi),
-            _ => Some(PathInterface::Asgi),
-        };
-    }
-    Ok(interface)
 }
 
 /// A folder, `/url/=folder`, a table of both, or `off`.
@@ -122,6 +76,46 @@ fn mount_table(raw: &Raw, entries: &[(String, Range<usize>, Raw)]) -> Result<Val
     }
 }
 
+/// One folder, which is that of `/protected/`; `/url/=folder`; several of these; or a table of URL and folder.
+pub(super) fn protected(raw: &Raw) -> Result<Value, Complaint> {
+    let entries: Vec<(Raw, String, PathBuf)> = match &raw.what {
+        What::Switch(false) => return Ok(Value::Off),
+        What::Text(text) if text == "off" => return Ok(Value::Off),
+        What::Table(entries) => {
+            let read = entries.iter().map(|(url, span, root)| {
+                let key = Raw { what: What::Text(url.clone()), span: span.clone() };
+                Ok((key.clone(), prefix(&key, url)?, path(root)?))
+            });
+            read.collect::<Result<_, _>>()?
+        }
+        What::List(items) => items.iter().map(protected_folder).collect::<Result<_, _>>()?,
+        _ => vec![protected_folder(raw)?],
+    };
+    let mut all: Vec<Protected> = Vec::new();
+    for (written, url, root) in entries {
+        if all.iter().any(|other| other.url == url) {
+            return complain(
+                &written,
+                format!("{url:?} is named twice"),
+                "give each folder a URL of its own",
+            );
+        }
+        let at = all.partition_point(|other| other.url.len() >= url.len());
+        all.insert(at, Protected { url, root });
+    }
+    Ok(Value::Protected(all))
+}
+
+fn protected_folder(raw: &Raw) -> Result<(Raw, String, PathBuf), Complaint> {
+    let written = text(raw)?;
+    Ok(match written.split_once('=') {
+        Some((url, root)) if url.starts_with('/') && !root.is_empty() => {
+            (raw.clone(), prefix(raw, url)?, root.into())
+        }
+        _ => (raw.clone(), "/protected/".to_owned(), written.into()),
+    })
+}
+
 /// A URL prefix below `/`, given its closing `/`.
 fn prefix(raw: &Raw, url: &str) -> Result<String, Complaint> {
     let url = if url.ends_with('/') { url.to_owned() } else { format!("{url}/") };
@@ -132,7 +126,7 @@ fn prefix(raw: &Raw, url: &str) -> Result<String, Complaint> {
 }
 
 /// Begins with one `/`; nothing that needs escaping, no empty, `.` or `..` segment.
-fn is_url_path(text: &str) -> bool {
+pub(super) fn is_url_path(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/@+:".contains(&b);
     text.starts_with('/')
         && text.bytes().all(plain)

@@ -20,8 +20,15 @@ impl Site {
     pub(crate) fn new(name: &str) -> Site {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("config-sites").join(name);
         let cpus = NonZeroUsize::new(3).unwrap();
-        let sources =
-            Sources { flags: vec![], app_env: vec![], env: vec![], cwd: root.clone(), cpus, pid: 42 };
+        let sources = Sources {
+            flags: vec![],
+            app_env: vec![],
+            env: vec![],
+            cwd: root.clone(),
+            cpus,
+            pid: 42,
+            root: true,
+        };
         Site { root, files: vec![], sources }
     }
 
@@ -56,6 +63,11 @@ impl Site {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Site {
         self.sources.env.retain(|(other, _)| other != name);
         self.sources.env.push((name.into(), value.into()));
+        self
+    }
+
+    pub(crate) fn root_user(mut self, root: bool) -> Site {
+        self.sources.root = root;
         self
     }
 

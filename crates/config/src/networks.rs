@@ -1,7 +1,7 @@
-//! Peers whose word about the client is believed.
+//! Sets of peers: whose word about the client is believed, who may ask and who may not.
 //!
-//! Owns the syntax of `trusted_proxies` and its presets; which header fields they may set is `semantics/forwarded.rs`.
-//! Invariant: empty means nobody, and that is the default.
+//! Owns the syntax of `trusted_proxies`, `allow` and `deny`, and their presets; which header fields a proxy may set is
+//! `semantics/forwarded.rs`. Invariant: empty means nobody.
 //! Source: RFC 4632 §3.1 (CIDR), RFC 1918 §3, RFC 4193 §3, RFC 6598 §7, https://www.cloudflare.com/ips (July 2025).
 
 use std::fmt;
@@ -9,9 +9,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Whom to believe.
+/// A set of peers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TrustedProxies {
+pub struct Networks {
     /// Peers by address.
     pub networks: Vec<Network>,
     /// Peers on Unix sockets.
@@ -29,7 +29,7 @@ pub struct Network {
     pub prefix: u8,
 }
 
-impl TrustedProxies {
+impl Networks {
     /// Adds one item: a preset, an address or a network.
     ///
     /// # Errors
@@ -55,22 +55,16 @@ impl TrustedProxies {
     }
 }
 
+const PRIVATE: &[&str] =
+    &["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "::1/128", "fc00::/7"];
+
 /// Names for lists of networks.
 const PRESETS: &[(&str, &[&str])] = &[
     ("*", &["0.0.0.0/0", "::/0"]),
     ("loopback", &["127.0.0.0/8", "::1/128"]),
-    (
-        "private",
-        &[
-            "127.0.0.0/8",
-            "10.0.0.0/8",
-            "172.16.0.0/12",
-            "192.168.0.0/16",
-            "100.64.0.0/10",
-            "::1/128",
-            "fc00::/7",
-        ],
-    ),
+    ("private", PRIVATE),
+    // Load balancers of AWS have addresses of the private network they stand in, whichever that is.
+    ("aws-alb", PRIVATE),
     (
         "cloudflare",
         &[
@@ -145,12 +139,14 @@ mod tests {
             (&["private"], "172.31.255.255", true),
             (&["private"], "172.32.0.0", false),
             (&["private"], "8.8.8.8", false),
+            (&["aws-alb"], "10.20.0.7", true),
+            (&["aws-alb"], "8.8.8.8", false),
             (&["cloudflare"], "104.16.0.1", true),
             (&["*"], "203.0.113.9", true),
             (&["unix"], "127.0.0.1", false),
             (&[], "127.0.0.1", false),
         ] {
-            let mut proxies = TrustedProxies::default();
+            let mut proxies = Networks::default();
             items.iter().for_each(|item| proxies.add(item).unwrap());
             assert_eq!(proxies.contains(peer.parse().unwrap()), trusted, "{items:?} {peer}");
         }
@@ -159,10 +155,10 @@ mod tests {
     #[test]
     fn presets_are_networks_and_nonsense_is_not() {
         for (name, _) in PRESETS {
-            TrustedProxies::default().add(name).unwrap();
+            Networks::default().add(name).unwrap();
         }
         for item in ["", "10.0.0.0/33", "10.0.0", "proxy.example.com", "clodflare"] {
-            assert!(TrustedProxies::default().add(item).is_err(), "{item:?}");
+            assert!(Networks::default().add(item).is_err(), "{item:?}");
         }
     }
 }
