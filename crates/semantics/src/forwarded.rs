@@ -199,8 +199,20 @@ fn parameter<'a>(element: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// Fields other than `X-Forwarded-*` and `X-Accel-*` that only a trusted peer may send.
-const FORWARDING: [&str; 11] = [
+const FORWARDING: [&str; 21] = [
     "forwarded",
+    // What a proxy that ends TLS says of the client's certificate (RFC 9440 §2.3), or of the scheme.
+    "client-cert",
+    "client-cert-chain",
+    "front-end-https",
+    "x-url-scheme",
+    // Whom a proxy has let in: `RemoteUserMiddleware` of Django can be told to believe these.
+    "remote-user",
+    "x-remote-user",
+    "x-original-forwarded-for",
+    "x-envoy-external-address",
+    "fastly-client-ip",
+    "fly-client-ip",
     "x-real-ip",
     "x-sendfile-type",
     "x-sendfile",
@@ -220,7 +232,7 @@ pub fn is_forwarding_field(name: &[u8]) -> bool {
         name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
     match name.first() {
-        Some(b'x' | b'X' | b'f' | b'F' | b't' | b'T' | b'c' | b'C') => {}
+        Some(b'x' | b'X' | b'f' | b'F' | b't' | b'T' | b'c' | b'C' | b'r' | b'R') => {}
         _ => return false,
     }
     starts("x-forwarded-")
@@ -439,6 +451,15 @@ mod tests {
             ("CF-Connecting-IP", true),
             ("X-Client-IP", true),
             ("X-Cluster-Client-IP", true),
+            ("Client-Cert", true),
+            ("client-cert-chain", true),
+            ("Front-End-Https", true),
+            ("Remote-User", true),
+            ("X-Remote-User", true),
+            ("Fly-Client-IP", true),
+            ("Client-Certificate", false),
+            ("Referer", false),
+            ("Range", false),
             ("X-Forwarded", false),
             ("X-Requested-With", false),
             ("X-Request-ID", false),

@@ -8,6 +8,7 @@
 
 pub mod chunked;
 pub mod conditional;
+pub mod cookie;
 pub mod fields;
 pub mod forwarded;
 pub mod framing;
@@ -17,6 +18,7 @@ mod lists;
 pub mod media_type;
 pub mod negotiate;
 pub mod path;
+pub mod proxy_protocol;
 pub mod range;
 pub mod text;
 pub mod trailer;

@@ -51,18 +51,27 @@ impl Coding {
 /// send identity all the same, as every server does (a 415 would help nobody).
 #[must_use]
 pub fn choose<'a>(accept: impl IntoIterator<Item = &'a [u8]>, available: &[Coding]) -> Option<Coding> {
+    best(accept, available, |_, coding| coding as usize)
+}
+
+/// As [`choose`], but of those of one weight the first of `available` wins: for what is made while the client waits, the
+/// quickest and not the smallest.
+#[must_use]
+pub fn choose_first<'a>(accept: impl IntoIterator<Item = &'a [u8]>, available: &[Coding]) -> Option<Coding> {
+    best(accept, available, |place, _| place)
+}
+
+/// The one of highest weight, and of those the one of lowest rank.
+fn best<'a>(
+    accept: impl IntoIterator<Item = &'a [u8]>,
+    available: &[Coding],
+    rank: impl Fn(usize, Coding) -> usize,
+) -> Option<Coding> {
     let weights = Weights::read(accept);
-    let mut best: Option<(u16, Coding)> = None;
-    for &coding in available {
-        let weight = weights.of(coding);
-        let wins = best.is_none_or(|(best_weight, best_coding)| {
-            weight > best_weight || (weight == best_weight && coding < best_coding)
-        });
-        if weight > 0 && wins {
-            best = Some((weight, coding));
-        }
-    }
-    best.map(|(_, coding)| coding)
+    let weighed = available.iter().enumerate().map(|(place, &coding)| (weights.of(coding), place, coding));
+    let acceptable = weighed.filter(|&(weight, ..)| weight > 0);
+    let best = acceptable.min_by_key(|&(weight, place, coding)| (u16::MAX - weight, rank(place, coding)));
+    best.map(|(.., coding)| coding)
 }
 
 /// Weights as sent, doubled, so that an identity nobody mentioned (1) stands below every weight that was written (2–2000).
@@ -164,6 +173,24 @@ mod tests {
             (Some("gzip"), &[], None),
         ] {
             assert_eq!(choose(accept.map(str::as_bytes), available), expected, "{accept:?} of {available:?}");
+        }
+    }
+
+    #[test]
+    fn among_equals_the_first_that_is_there() {
+        let order = &[Zstd, Gzip, Br, Identity][..];
+        for (accept, expected) in [
+            (None, Some(Identity)),
+            (Some("gzip, deflate, br, zstd"), Some(Zstd)),
+            (Some("gzip, deflate, br"), Some(Gzip)),
+            (Some("gzip;q=0.9, br"), Some(Br)),
+            (Some("br"), Some(Br)),
+            (Some("*"), Some(Zstd)),
+            (Some("gzip, *;q=0"), Some(Gzip)),
+            (Some("identity, gzip;q=0.9"), Some(Identity)),
+            (Some("*;q=0"), None),
+        ] {
+            assert_eq!(choose_first(accept.map(str::as_bytes), order), expected, "{accept:?}");
         }
     }
 
