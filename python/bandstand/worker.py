@@ -234,12 +234,62 @@ def describe_django(settings):
         **{name: get(name.upper()) for name in plain},
         "debug": get("DEBUG", bool),
         "allowed_hosts": [str(host) for host in get("ALLOWED_HOSTS", list) or []],
-        "secure_ssl_redirect": get("SECURE_SSL_REDIRECT", bool),
-        "secure_hsts_seconds": get("SECURE_HSTS_SECONDS", int),
+        **describe_protection(settings, get),
         "data_upload_max_memory_size": get("DATA_UPLOAD_MAX_MEMORY_SIZE", int),
         "storage": storages.get("staticfiles", {}).get("BACKEND") or get("STATICFILES_STORAGE"),
         "default_storage": storages.get("default", {}).get("BACKEND") or get("DEFAULT_FILE_STORAGE"),
     }
+
+
+def describe_protection(settings, get):
+    """What the project says about schemes, proxies and security headers.
+
+    A default that no middleware acts on says nothing: a project that left ``SecurityMiddleware`` out gets what it wrote
+    down itself.
+    """
+
+    def acted_on(setting, kind, middleware):
+        written = getattr(settings, "is_overridden", lambda _: True)(setting)
+        return get(setting, kind) if written or has_middleware(settings, middleware) else None
+
+    def secure(setting, kind):
+        return acted_on(setting, kind, "django.middleware.security.SecurityMiddleware")
+
+    def joined(value):
+        parts = value.split(",") if isinstance(value, str) else value
+        return ",".join(str(part).strip() for part in parts)
+
+    def pair(value):
+        return [str(part) for part in value] if isinstance(value, (list, tuple)) and len(value) == 2 else None
+
+    clickjacking = "django.middleware.clickjacking.XFrameOptionsMiddleware"
+    return {
+        "secure_ssl_redirect": bool(getattr(settings, "SECURE_SSL_REDIRECT", False)),
+        "secure_hsts_seconds": secure("SECURE_HSTS_SECONDS", lambda seconds: max(0, int(seconds))),
+        "secure_hsts_include_subdomains": secure("SECURE_HSTS_INCLUDE_SUBDOMAINS", bool),
+        "secure_hsts_preload": secure("SECURE_HSTS_PRELOAD", bool),
+        "secure_content_type_nosniff": secure("SECURE_CONTENT_TYPE_NOSNIFF", bool),
+        "secure_referrer_policy": secure("SECURE_REFERRER_POLICY", joined),
+        "secure_cross_origin_opener_policy": secure("SECURE_CROSS_ORIGIN_OPENER_POLICY", str),
+        "x_frame_options": acted_on("X_FRAME_OPTIONS", lambda value: str(value).upper(), clickjacking),
+        "secure_proxy_ssl_header": get("SECURE_PROXY_SSL_HEADER", pair),
+        "use_x_forwarded_host": bool(getattr(settings, "USE_X_FORWARDED_HOST", False)),
+        "use_x_forwarded_port": bool(getattr(settings, "USE_X_FORWARDED_PORT", False)),
+    }
+
+
+def has_middleware(settings, wanted):
+    """Whether it, or a class made from it, is in ``MIDDLEWARE``; the handler has imported them all by now."""
+
+    def find(dotted):
+        module, _, name = dotted.rpartition(".")
+        return getattr(sys.modules.get(module), name, None)
+
+    base = find(wanted)
+    if not isinstance(base, type):
+        return wanted in (getattr(settings, "MIDDLEWARE", None) or ())
+    classes = map(find, getattr(settings, "MIDDLEWARE", None) or ())
+    return any(isinstance(one, type) and issubclass(one, base) for one in classes)
 
 
 def explain(error):

@@ -69,6 +69,16 @@ def decode_fields(payload, at):
     return fields, at
 
 
+def tls_block(tls):
+    """`(version, cipher, version_name, cipher_name[, (subject, issuer, serial, pem)])`, or nothing."""
+    if tls is None:
+        return b"\0"
+    version, cipher, *names = tls
+    client = names[2] if len(names) > 2 else ()
+    head = struct.pack("<BHH", 2 if client else 1, version, cipher)
+    return head + b"".join(short(text.encode()) for text in [*names[:2], *client])
+
+
 def request_head(
     method="GET",
     path="/",
@@ -81,12 +91,14 @@ def request_head(
     server=(b"shop.example", 8000),
     body_length=0,
     fields=(),
+    tls=None,
 ):
     raw_path = path if raw_path is None else raw_path
     texts = [method, raw_path, query, path, root_path, client[0], server[0]]
     length = UNKNOWN if body_length is None else body_length
     head = struct.pack("<BBHHQ", version, https, client[1], server[1], length)
     head += b"".join(short(t.encode() if isinstance(t, str) else t) for t in texts)
+    head += tls_block(tls)
     return head + encode_fields([tuple(x.encode("latin-1") if isinstance(x, str) else x for x in f) for f in fields])
 
 

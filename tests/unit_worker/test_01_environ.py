@@ -111,6 +111,29 @@ def test_20_scheme_version_and_unix_peer(echo):
     assert "HTTPS" not in environ
 
 
+CLIENT = ("CN=Zoë,O=Shop\\, Ltd", "CN=Shop", "0A1B", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n")
+
+
+def test_what_is_known_of_tls(echo):
+    def told(**kwargs):
+        return {key: value for key, value in echo("/", **kwargs).items() if key.startswith("SSL_")}
+
+    tls = (0x0303, 0xC02F, "TLSv1.2", "ECDHE-RSA-AES128-GCM-SHA256")
+    connection = {"SSL_PROTOCOL": "TLSv1.2", "SSL_CIPHER": "ECDHE-RSA-AES128-GCM-SHA256"}
+    assert told() == {}
+    assert told(https=True) == {}, "a proxy in front speaks it"
+    assert told(https=True, tls=tls) == {**connection, "SSL_CLIENT_VERIFY": "NONE"}
+    assert told(https=True, tls=(*tls, CLIENT)) == {
+        **connection,
+        "SSL_CLIENT_VERIFY": "SUCCESS",
+        # As all text of an environ: bytes of UTF-8 as latin-1 (PEP 3333).
+        "SSL_CLIENT_S_DN": CLIENT[0].encode().decode("latin-1"),
+        "SSL_CLIENT_I_DN": CLIENT[1],
+        "SSL_CLIENT_M_SERIAL": CLIENT[2],
+        "SSL_CLIENT_CERT": CLIENT[3],
+    }
+
+
 def test_20_threads_and_processes_are_told(worker):
     environ = json.loads(worker(ECHO, threads=3, multiprocess=True).get().body)
     assert environ["wsgi.multithread"] is True

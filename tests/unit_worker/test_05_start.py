@@ -31,7 +31,7 @@ def answering(text):
 def test_the_app_is_found(worker, target, source, body):
     edge = worker(ANSWERS + source, app=target, hello=False)
     protocol, threads, project = edge.hello()
-    assert (protocol, threads, edge.tasks) == (3, 1, 0)
+    assert (protocol, threads, edge.tasks) == (4, 1, 0)
     assert json.loads(project)["app"].startswith(target)
     assert edge.get("/").text == body
 
@@ -168,6 +168,15 @@ def test_a_django_project_is_found_and_described(django, settings, target, name)
         "allowed_hosts": ["shop.example", ".shop.example"],
         "secure_ssl_redirect": True,
         "secure_hsts_seconds": 60,
+        "secure_hsts_include_subdomains": None,
+        "secure_hsts_preload": None,
+        "secure_content_type_nosniff": None,
+        "secure_referrer_policy": None,
+        "secure_cross_origin_opener_policy": None,
+        "x_frame_options": None,
+        "secure_proxy_ssl_header": None,
+        "use_x_forwarded_host": False,
+        "use_x_forwarded_port": False,
         "data_upload_max_memory_size": 2621440,
         "storage": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage",
         "default_storage": "django.core.files.storage.FileSystemStorage",

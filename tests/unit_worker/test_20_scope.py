@@ -138,6 +138,29 @@ def test_40_the_scope_of_a_websocket(scope_of):
     assert scope_of("/ws/a", flags=WHOLE | WEBSOCKET, body_length=None)["scheme"] == "ws"
 
 
+@pytest.mark.parametrize("flags, length", [(WHOLE, 0), (WHOLE | WEBSOCKET, None)])
+def test_the_tls_extension(scope_of, flags, length):
+    """ASGI's TLS extension 0.2, on both kinds of scope."""
+
+    def told(tls):
+        return scope_of("/", https=True, tls=tls, flags=flags, body_length=length)["extensions"].get("tls")
+
+    tls = (0x0304, 0x1301, "TLSv1.3", "TLS_AES_128_GCM_SHA256")
+    without = {
+        "server_cert": None,
+        "client_cert_chain": [],
+        "client_cert_name": None,
+        "client_cert_error": None,
+        "tls_version": 0x0304,
+        "cipher_suite": 0x1301,
+    }
+    assert told(None) is None, "a proxy in front speaks it"
+    assert told(tls) == without
+    assert told((tls[0], 0, tls[2], "")) == {**without, "cipher_suite": None}
+    client = ("CN=Zoë,O=Shop", "CN=Shop", "0A", "-----BEGIN CERTIFICATE-----\n")
+    assert told((*tls, client)) == {**without, "client_cert_chain": [client[3]], "client_cert_name": "CN=Zoë,O=Shop"}
+
+
 def test_46_state_is_a_shallow_copy_for_each(loop_worker):
     edge = loop_worker(
         APPS

@@ -5,6 +5,7 @@
 //! back can be read without further checks; nothing is copied.
 
 use crate::limits::FIELDS_MAX;
+use crate::tls::{self, Tls};
 use crate::{PROTOCOL, WireError};
 
 /// Field of a worker's answer that says: the app failed, answer for it. Never leaves the edge.
@@ -60,6 +61,8 @@ pub struct RequestHead<'a> {
     pub server_port: u16,
     /// Bytes of the body. `None`: with `STREAM` not known yet, else there is no body at all.
     pub body_length: Option<u64>,
+    /// What the client's handshake with this server found out; `None` also where a proxy in front speaks TLS.
+    pub tls: Option<Tls<'a>>,
 }
 
 impl<'a> RequestHead<'a> {
@@ -80,6 +83,7 @@ impl<'a> RequestHead<'a> {
         ] {
             put_short(text, out);
         }
+        tls::encode(self.tls.as_ref(), out);
         put_fields(fields, out);
     }
 
@@ -107,6 +111,7 @@ impl<'a> RequestHead<'a> {
             server_name: cursor.short()?,
             server_port,
             body_length,
+            tls: tls::decode(&mut cursor)?,
         };
         let fields = cursor.fields()?;
         Ok((head, fields, cursor.0))
@@ -244,7 +249,7 @@ fn known(length: u64) -> Option<u64> {
     (length != UNKNOWN).then_some(length)
 }
 
-fn put_short(text: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn put_short(text: &[u8], out: &mut Vec<u8>) {
     debug_assert!(text.len() <= usize::from(u16::MAX));
     let text = &text[..text.len().min(usize::from(u16::MAX))];
     out.extend_from_slice(&(text.len() as u16).to_le_bytes());
@@ -263,7 +268,7 @@ fn put_fields<'f>(fields: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>, o
 }
 
 /// What is left of a payload.
-struct Cursor<'a>(&'a [u8]);
+pub(crate) struct Cursor<'a>(&'a [u8]);
 
 const SHORT: WireError = WireError::Malformed("a length points past the payload");
 
@@ -280,11 +285,11 @@ impl<'a> Cursor<'a> {
         Ok(*taken)
     }
 
-    fn u8(&mut self) -> Result<u8, WireError> {
+    pub(crate) fn u8(&mut self) -> Result<u8, WireError> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    fn u16(&mut self) -> Result<u16, WireError> {
+    pub(crate) fn u16(&mut self) -> Result<u16, WireError> {
         self.array().map(u16::from_le_bytes)
     }
 
@@ -296,7 +301,7 @@ impl<'a> Cursor<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn short(&mut self) -> Result<&'a [u8], WireError> {
+    pub(crate) fn short(&mut self) -> Result<&'a [u8], WireError> {
         let length = self.u16()?;
         self.take(usize::from(length))
     }
@@ -323,6 +328,7 @@ impl<'a> Cursor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ClientCertificate;
 
     type Field<'a> = (&'a [u8], &'a [u8]);
     const FIELDS: [Field<'static>; 3] =
@@ -342,6 +348,18 @@ mod tests {
             server_name: b"shop.example",
             server_port: 443,
             body_length: Some(5),
+            tls: Some(Tls {
+                version: 0x0304,
+                cipher: 0x1301,
+                version_name: b"TLSv1.3",
+                cipher_name: b"TLS_AES_128_GCM_SHA256",
+                client: Some(ClientCertificate {
+                    subject: "CN=Zoë".as_bytes(),
+                    issuer: b"CN=Shop",
+                    serial: b"0A",
+                    pem: b"-----BEGIN CERTIFICATE-----\n",
+                }),
+            }),
         }
     }
 
@@ -372,6 +390,18 @@ mod tests {
         let mut payload = Vec::new();
         Hello { threads: 4, tasks: 9, project: b"{}" }.encode(&mut payload);
         assert_eq!(Hello::decode(&payload), Ok(Hello { threads: 4, tasks: 9, project: b"{}" }));
+    }
+
+    #[test]
+    fn what_is_said_of_tls_comes_back() {
+        let with = request().tls;
+        let without = with.map(|tls| Tls { client: None, ..tls });
+        for tls in [with, without, None] {
+            let mut payload = Vec::new();
+            let head = RequestHead { tls, ..request() };
+            head.encode(FIELDS.into_iter(), &mut payload);
+            assert_eq!(RequestHead::decode(&payload).unwrap().0, head);
+        }
     }
 
     #[test]
@@ -422,10 +452,10 @@ mod tests {
         for (payload, error) in [
             (&[][..], SHORT),
             (&[9, 0, 1, 0][..], WireError::Protocol { theirs: 9 }),
-            (&[3, 0, 1, 0][..], SHORT),
-            (&[3, 0, 0, 0, 0, 0][..], WireError::Malformed("neither threads nor tasks")),
-            (&[3, 0, 1, 0x40, 0, 0][..], WireError::Malformed("threads or tasks out of range")),
-            (&[3, 0, 0, 0, 1, 0x40][..], WireError::Malformed("threads or tasks out of range")),
+            (&[4, 0, 1, 0][..], SHORT),
+            (&[4, 0, 0, 0, 0, 0][..], WireError::Malformed("neither threads nor tasks")),
+            (&[4, 0, 1, 0x40, 0, 0][..], WireError::Malformed("threads or tasks out of range")),
+            (&[4, 0, 0, 0, 1, 0x40][..], WireError::Malformed("threads or tasks out of range")),
         ] {
             assert_eq!(Hello::decode(payload), Err(error), "{payload:?}");
         }

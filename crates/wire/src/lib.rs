@@ -11,13 +11,15 @@ pub mod frame;
 pub mod head;
 pub mod limits;
 pub mod sequence;
+pub mod tls;
 
 pub use codec::Decoder;
 pub use frame::{Flags, Frame, Header, Kind};
 pub use head::{Hello, RequestHead, ResponseHead, Version};
+pub use tls::{ClientCertificate, Tls};
 
 /// Version of this protocol; the worker names it in its first frame and the edge refuses any other.
-pub const PROTOCOL: u16 = 3;
+pub const PROTOCOL: u16 = 4;
 
 /// Environment variable that tells a worker the descriptor of its channel.
 pub const CHANNEL_ENV: &str = "BANDSTAND_CHANNEL_FD";

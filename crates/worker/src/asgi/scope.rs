@@ -109,7 +109,9 @@ impl Template {
         let takes_trailers = self.rest(py, &dict, head, fields, state)?;
         let takes_interim = head.version != Version::Http10;
         let extensions = &self.extensions[usize::from(takes_interim) + 2 * usize::from(takes_trailers)];
-        dict.set_item(intern!(py, "extensions"), extensions.bind(py).copy()?)?;
+        let extensions = extensions.bind(py).copy()?;
+        secured(py, &extensions, head)?;
+        dict.set_item(intern!(py, "extensions"), extensions)?;
         Ok(Scope { dict, takes_trailers })
     }
 
@@ -126,7 +128,9 @@ impl Template {
         }
         let takes_trailers = self.rest(py, &dict, head, fields, state)?;
         dict.set_item(intern!(py, "subprotocols"), subprotocols(py, fields)?)?;
-        dict.set_item(intern!(py, "extensions"), self.websocket_extensions.bind(py).copy()?)?;
+        let extensions = self.websocket_extensions.bind(py).copy()?;
+        secured(py, &extensions, head)?;
+        dict.set_item(intern!(py, "extensions"), extensions)?;
         Ok(Scope { dict, takes_trailers })
     }
 
@@ -217,6 +221,25 @@ impl Template {
         }
         kept
     }
+}
+
+/// ASGI's TLS extension 0.2. The server's own certificate is left out, as the extension allows: each request would carry it.
+fn secured(py: Python<'_>, extensions: &Bound<'_, PyDict>, head: &RequestHead<'_>) -> PyResult<()> {
+    let Some(tls) = &head.tls else { return Ok(()) };
+    let said = PyDict::new(py);
+    said.set_item(intern!(py, "server_cert"), py.None())?;
+    let (chain, name) = match &tls.client {
+        None => (PyList::empty(py), None),
+        Some(client) => {
+            (PyList::new(py, [latin1(py, client.pem)?])?, Some(String::from_utf8_lossy(client.subject)))
+        }
+    };
+    said.set_item(intern!(py, "client_cert_chain"), chain)?;
+    said.set_item(intern!(py, "client_cert_name"), name)?;
+    said.set_item(intern!(py, "client_cert_error"), py.None())?;
+    said.set_item(intern!(py, "tls_version"), tls.version)?;
+    said.set_item(intern!(py, "cipher_suite"), (tls.cipher != 0).then_some(tls.cipher))?;
+    extensions.set_item(intern!(py, "tls"), said)
 }
 
 /// The last address seen and its pair: the server's is the same for nearly all, the client's for requests in a row.

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use bandstand_wire::head::FieldsView;
-use bandstand_wire::{RequestHead, Version};
+use bandstand_wire::{RequestHead, Tls, Version};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -112,6 +112,9 @@ impl Template {
             environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
             environ.set_item(intern!(py, "HTTPS"), intern!(py, "on"))?;
         }
+        if let Some(tls) = &head.tls {
+            secured(py, environ, tls)?;
+        }
         match head.version {
             Version::Http11 => {}
             Version::Http10 => environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?,
@@ -174,6 +177,23 @@ impl Template {
         }
         Ok(key)
     }
+}
+
+/// The names that Apache's mod_ssl made and nginx's users copy. A DN is UTF-8 and goes as all text of an environ does: its bytes as
+/// latin-1.
+fn secured(py: Python<'_>, environ: &Bound<'_, PyDict>, tls: &Tls<'_>) -> PyResult<()> {
+    environ.set_item(intern!(py, "SSL_PROTOCOL"), latin1(py, tls.version_name)?)?;
+    if !tls.cipher_name.is_empty() {
+        environ.set_item(intern!(py, "SSL_CIPHER"), latin1(py, tls.cipher_name)?)?;
+    }
+    let Some(client) = &tls.client else {
+        return environ.set_item(intern!(py, "SSL_CLIENT_VERIFY"), intern!(py, "NONE"));
+    };
+    environ.set_item(intern!(py, "SSL_CLIENT_VERIFY"), intern!(py, "SUCCESS"))?;
+    environ.set_item(intern!(py, "SSL_CLIENT_S_DN"), latin1(py, client.subject)?)?;
+    environ.set_item(intern!(py, "SSL_CLIENT_I_DN"), latin1(py, client.issuer)?)?;
+    environ.set_item(intern!(py, "SSL_CLIENT_M_SERIAL"), latin1(py, client.serial)?)?;
+    environ.set_item(intern!(py, "SSL_CLIENT_CERT"), latin1(py, client.pem)?)
 }
 
 /// The last value seen and its string: server name and port are the same for nearly all requests.
