@@ -1,0 +1,8 @@
+//! `checks/forwarded.rs`, guided by coverage.
+
+#![no_main]
+
+#[path = "../checks/forwarded.rs"]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::check(data));
