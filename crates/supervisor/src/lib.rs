@@ -27,7 +27,9 @@ pub use event::{Event, TemplateState};
 pub use fleet::Fleet;
 pub use orphans::{start_own, wait_own};
 pub use plan::{GenerationNumber, Plan, Preload, SpawnError};
-pub use privileges::{PrivilegeError, account_of, drop_privileges};
+pub use privileges::{
+    PrivilegeError, Users, account_of, drop_privileges, lock_down, run_as_self, workers_are_apart,
+};
 pub use signals::{Command, listen};
 pub use sys::{Board, inherited_socket, watch_channel};
 pub use worker::{Gone, WorkerNumber};

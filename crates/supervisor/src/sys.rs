@@ -1,6 +1,6 @@
 //! System calls; the only unsafe of the crate.
 //!
-//! Owns the shared memory of a board, what a child does between fork and exec, the signal that dumps stacks, the look
+//! Owns the shared memory of a board, what a child does between fork and exec (who it is, too), the signal that dumps stacks, the look
 //! at zombies, and the C library's accounts. Every function is a thin, safe door; decisions are made elsewhere.
 //! Invariant: a mapped board is never shorter than `BOARD_BYTES` (sealed) and is unmapped only when dropped.
 
@@ -16,7 +16,7 @@ use std::{fmt, io, mem, ptr};
 
 use bandstand_wire::board::{BOARD_BYTES, STRIDE_WORDS};
 use bandstand_wire::limits::PLACES;
-use rustix::fs::{MemfdFlags, Mode, SealFlags};
+use rustix::fs::{Gid, MemfdFlags, Mode, SealFlags, Uid};
 use rustix::io::FdFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::process::{Pid, Signal};
@@ -101,13 +101,45 @@ pub fn inherited_socket(number: RawFd) -> io::Result<OwnedFd> {
 /// The parent-death signal follows the *thread* that forks: the caller's thread must live as long as the child may.
 pub(crate) fn prepare_child(command: &mut Command, keep: Vec<RawFd>, umask: Option<u32>) {
     let parent = rustix::process::getpid();
+    let ids = Ids::real();
     command.process_group(0); // Ctrl-C at the terminal reaches the edge alone, which then stops its workers in order
     // SAFETY: after fork in a program with threads only async-signal-safe calls are allowed: in_child makes bare
     // system calls on values copied into it, allocates nothing and takes no lock.
-    unsafe { command.pre_exec(move || in_child(parent, &keep, umask)) };
+    unsafe { command.pre_exec(move || in_child(parent, ids, &keep, umask)) };
 }
 
-fn in_child(parent: Pid, keep: &[RawFd], umask: Option<u32>) -> io::Result<()> {
+/// Has the command run with all ids as this process's effective ones.
+pub(crate) fn run_as_self(command: &mut Command) {
+    let ids = Ids { uid: rustix::process::geteuid(), gid: rustix::process::getegid() };
+    // SAFETY: after fork only async-signal-safe calls are allowed: these are two bare system calls on copied values.
+    unsafe { command.pre_exec(move || ids.take()) };
+}
+
+/// What a child is to be, in each of its ids.
+#[derive(Clone, Copy)]
+struct Ids {
+    uid: Uid,
+    gid: Gid,
+}
+
+impl Ids {
+    /// This process's real ids, which are the workers' (`privileges`).
+    fn real() -> Self {
+        Self { uid: rustix::process::getuid(), gid: rustix::process::getgid() }
+    }
+
+    /// To be called in a process of one thread. Nobody needs a right for it: an id is exchanged for another that the process has.
+    fn take(self) -> io::Result<()> {
+        rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid)?;
+        Ok(rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid)?)
+    }
+}
+
+fn in_child(parent: Pid, ids: Ids, keep: &[RawFd], umask: Option<u32>) -> io::Result<()> {
+    // First, as a change of ids takes the parent-death signal back.
+    ids.take()?;
+    // What the app executes gains no rights by that, and neither does who breaks into it.
+    rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid() != Some(parent) {
         return Err(io::ErrorKind::BrokenPipe.into()); // the parent died before the line above
@@ -236,22 +268,23 @@ pub(crate) fn group_by_name(name: &CStr) -> io::Result<Option<u32>> {
     }
 }
 
-/// Gives this process, all its threads, the groups of `account` (of `gid` alone without one), then `gid`.
-pub(crate) fn become_group(gid: u32, account: Option<&CStr>) -> io::Result<()> {
+/// Gives this process, all its threads, the groups of `account` (`real` alone without one), then `real` as its real group
+/// and `gid` as its effective and saved one.
+pub(crate) fn become_group(real: u32, gid: u32, account: Option<&CStr>) -> io::Result<()> {
     // SAFETY: the pointers are valid for the calls. The C library's calls reach all threads, bare ones only this.
     unsafe {
         check(match account {
-            Some(name) => libc::initgroups(name.as_ptr(), gid),
-            None => libc::setgroups(1, &gid),
+            Some(name) => libc::initgroups(name.as_ptr(), real),
+            None => libc::setgroups(1, &real),
         })?;
-        check(libc::setgid(gid))
+        check(libc::setresgid(real, gid, gid))
     }
 }
 
-/// Gives this process, all its threads, the user for good.
-pub(crate) fn become_user(uid: u32) -> io::Result<()> {
-    // SAFETY: takes a number.
-    check(unsafe { libc::setuid(uid) })
+/// Gives this process, all its threads, `real` as its real user and `uid` as its effective and saved one.
+pub(crate) fn become_user(real: u32, uid: u32) -> io::Result<()> {
+    // SAFETY: takes numbers.
+    check(unsafe { libc::setresuid(real, uid, uid) })
 }
 
 fn check(result: i32) -> io::Result<()> {

@@ -3,7 +3,11 @@
 
 use std::fs;
 
-use bandstand_supervisor::{PrivilegeError, drop_privileges};
+use bandstand_supervisor::{PrivilegeError, Users};
+
+fn drop_privileges(user: Option<&str>, group: Option<&str>) -> Result<(), PrivilegeError> {
+    bandstand_supervisor::drop_privileges(Users { user, group, worker_user: None })
+}
 
 #[test]
 fn user_and_group_change_in_every_thread() {
