@@ -1,0 +1,487 @@
+//! Whole connections: a client of quinn's that writes its frames by hand, and an edge without workers, whose own page
+//! (`/-/live`) and refusals are the answers.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ConnectionError, ReadError, ReadToEndError, RecvStream, SendStream};
+
+use super::*;
+use crate::connection::h1::tests::shared;
+use crate::connection::registry::Door;
+use crate::shared::Phase as ServerPhase;
+use crate::tls::store::{Source, tests::pair};
+
+const MESSAGE_ERROR: u32 = 0x10e;
+
+/// An edge, and clients of it.
+struct Edge {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    client: quinn::Endpoint,
+    accepting: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+fn edge(change: impl FnOnce(&mut bandstand_config::Settings)) -> Edge {
+    let shared = shared(change);
+    let pair = pair(&["shop.test"]);
+    let certificate = pair.chain[0].clone();
+    shared.tls.store.replace(Source::Files, vec![pair]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = Endpoint::beside(&listener).unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepting = tokio::spawn(endpoint.accept(shared.clone(), Arc::new(Door::default())));
+    Edge { shared, address, client: client(certificate), accepting }
+}
+
+fn client(certificate: rustls::pki_types::CertificateDer<'static>) -> quinn::Endpoint {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+    let mut tls = builder.with_root_certificates(roots).with_no_client_auth();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    tls.enable_early_data = true;
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let mut client = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    client.set_default_client_config(config);
+    client
+}
+
+impl Edge {
+    /// A connection with its control stream and SETTINGS.
+    async fn connect(&self) -> (quinn::Connection, SendStream) {
+        let connection = self.client.connect(self.address, "shop.test").unwrap().await.unwrap();
+        let mut control = connection.open_uni().await.unwrap();
+        control.write_all(b"\x00\x04\x00").await.unwrap();
+        (connection, control)
+    }
+}
+
+/// A string whose length has a prefix of `bits` behind `first`.
+fn text(first: u8, bits: u32, text: &[u8]) -> Vec<u8> {
+    let most = (1usize << bits) - 1;
+    let mut out = vec![];
+    if text.len() < most {
+        out.push(first | text.len() as u8);
+    } else {
+        out.push(first | most as u8);
+        let mut rest = text.len() - most;
+        while rest >= 128 {
+            out.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        out.push(rest as u8);
+    }
+    out.extend_from_slice(text);
+    out
+}
+
+/// HEADERS with these fields, written out.
+fn head(fields: &[(&str, &str)]) -> Vec<u8> {
+    let lines = fields
+        .iter()
+        .flat_map(|(name, value)| [text(0x20, 3, name.as_bytes()), text(0, 7, value.as_bytes())].concat());
+    let section: Vec<u8> = [0, 0].into_iter().chain(lines).collect();
+    frame(1, &section)
+}
+
+fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
+    let mut out = bytes::BytesMut::new();
+    frames::put_header(kind, payload.len() as u64, &mut out);
+    [&out[..], payload].concat()
+}
+
+const LIVE: [(&str, &str); 4] =
+    [(":method", "GET"), (":scheme", "https"), (":authority", "shop.test"), (":path", "/-/live")];
+
+async fn send(connection: &quinn::Connection, bytes: &[u8]) -> (SendStream, RecvStream) {
+    let (mut send, receive) = connection.open_bi().await.unwrap();
+    // Stopped is no error of the test.
+    let _ = send.write_all(bytes).await;
+    let _ = send.finish();
+    (send, receive)
+}
+
+/// What is answered to these bytes: the frames as they came, or the code it was reset with.
+async fn answer(connection: &quinn::Connection, bytes: &[u8]) -> Result<Vec<u8>, u32> {
+    let (_send, mut receive) = send(connection, bytes).await;
+    let read = tokio::time::timeout(Duration::from_secs(10), receive.read_to_end(1 << 20)).await;
+    match read.expect("an answer, or the end") {
+        Ok(bytes) => Ok(bytes),
+        Err(ReadToEndError::Read(ReadError::Reset(code))) => Err(u64::from(code) as u32),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+/// `:status` of an answer: the static table's 200, or written behind the name of that table's 24th.
+fn status(answer: &[u8]) -> u16 {
+    let section = &answer[if answer[1] < 0x40 { 2 } else { 3 }..];
+    match section[2] {
+        0xd9 => 200,
+        0xdb => 404,
+        0xff => match section[3] {
+            // 400, 403, 421, 425, 500 are 67 and up.
+            4 => 400,
+            5 => 403,
+            6 => 421,
+            other => panic!("{other}"),
+        },
+        0x5f => std::str::from_utf8(&section[5..8]).unwrap().parse().unwrap_or(0),
+        other => panic!("{other:#x}"),
+    }
+}
+
+async fn is_alive(connection: &quinn::Connection) {
+    assert_eq!(status(&answer(connection, &head(&LIVE)).await.unwrap()), 200);
+}
+
+/// The code that the edge closes with.
+async fn closed_with(connection: &quinn::Connection) -> u64 {
+    let closed = tokio::time::timeout(Duration::from_secs(10), connection.closed()).await;
+    match closed.expect("closed") {
+        ConnectionError::ApplicationClosed(close) => close.error_code.into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Rows 39 and 40: that stream ends with H3_MESSAGE_ERROR, and the next is answered.
+#[tokio::test]
+async fn rows_39_and_40_a_malformed_request_is_that_streams_error() {
+    let with = |fields: &[(&'static str, &'static str)]| [&LIVE[..], fields].concat();
+    let without = |name: &str| LIVE.iter().copied().filter(|(other, _)| *other != name).collect::<Vec<_>>();
+    let path = |path: &'static str| [without(":path"), vec![(":path", path)]].concat();
+    let edge = edge(|_| {});
+    let (connection, _control) = edge.connect().await;
+    for (row, fields, body) in [
+        (39, with(&[(":method", "GET")]), vec![]),
+        (39, with(&[(":path", "/")]), vec![]),
+        (39, with(&[("x", "y"), (":authority", "shop.test")]), vec![]),
+        (39, [&[("x", "y")], &LIVE[..]].concat(), vec![]),
+        (39, with(&[(":status", "200")]), vec![]),
+        (39, with(&[(":other", "x")]), vec![]),
+        (39, without(":method"), vec![]),
+        (39, without(":scheme"), vec![]),
+        (39, without(":path"), vec![]),
+        (39, path(""), vec![]),
+        (39, path("-/live"), vec![]),
+        (39, path("*"), vec![]),
+        (39, with(&[("X-Upper", "y")]), vec![]),
+        (39, with(&[("", "y")]), vec![]),
+        (39, with(&[("a b", "y")]), vec![]),
+        (39, with(&[("host", "other.test")]), vec![]),
+        (40, with(&[("connection", "close")]), vec![]),
+        (40, with(&[("keep-alive", "5")]), vec![]),
+        (40, with(&[("proxy-connection", "x")]), vec![]),
+        (40, with(&[("transfer-encoding", "chunked")]), vec![]),
+        (40, with(&[("upgrade", "websocket")]), vec![]),
+        (40, with(&[("te", "gzip")]), vec![]),
+        (40, with(&[("x", "a\r\nb: c")]), vec![]),
+        (40, with(&[("x", "a\0b")]), vec![]),
+        (40, with(&[("x", " a")]), vec![]),
+        (40, with(&[("content-length", "3")]), vec![]),
+    ] {
+        let bytes = [head(&fields), body].concat();
+        assert_eq!(answer(&connection, &bytes).await, Err(MESSAGE_ERROR), "row {row}: {fields:?}");
+    }
+    is_alive(&connection).await;
+    for fields in [with(&[("te", "trailers")]), with(&[("host", "shop.test")]), without(":authority")] {
+        let fields =
+            if fields.len() == 3 { [&fields[..], &[("host", "shop.test")]].concat() } else { fields };
+        assert_eq!(status(&answer(&connection, &head(&fields)).await.unwrap()), 200, "{fields:?}");
+    }
+}
+
+/// Row 37: 30,000 bytes that are 30,000 fields once decoded, which the h3 crate by itself does not bear.
+#[tokio::test]
+async fn row_37_fields_that_are_too_many() {
+    let edge = edge(|_| {});
+    let (connection, _control) = edge.connect().await;
+    let bomb = frame(1, &[&head(&LIVE)[2..], &[0xc0 | 31; 30_004]].concat());
+    let announced = b"\x01\xff\xff\xff\xff\xff\xff\xff\xff";
+    let long = "x".repeat(40_000);
+    let one = head(&[&LIVE[..], &[("x", &long)]].concat());
+    let many: Vec<_> = (0..300).map(|_| ("x", "y")).collect();
+    let many = head(&[&LIVE[..], &many].concat());
+    for (name, bytes) in [("bomb", &bomb[..]), ("announced", announced), ("one long", &one), ("many", &many)]
+    {
+        assert_eq!(answer(&connection, bytes).await.map(|answer| status(&answer)), Ok(431), "{name}");
+    }
+    is_alive(&connection).await;
+}
+
+#[tokio::test]
+async fn what_ends_the_connection_ends_no_other() {
+    let edge = edge(|_| {});
+    let (other, _control) = edge.connect().await;
+    for (name, bytes, code) in [
+        ("DATA first", frame(0, b"x"), 0x105),
+        ("SETTINGS", frame(4, b""), 0x105),
+        ("a cut frame", b"\x01\x10\x00".to_vec(), 0x106),
+        ("a field of a table that is empty", frame(1, b"\x00\x00\x80"), 0x200),
+        ("a field that is none", frame(1, b"\x00\x00\x27\xff"), 0x200),
+    ] {
+        let (connection, _control) = edge.connect().await;
+        let _ = send(&connection, &bytes).await;
+        assert_eq!(closed_with(&connection).await, code, "{name}");
+        is_alive(&other).await;
+    }
+    for (name, bytes, code) in [
+        ("a second control stream", b"\x00\x04\x00".to_vec(), 0x103),
+        ("a push", b"\x01\x00".to_vec(), 0x103),
+    ] {
+        let (connection, _control) = edge.connect().await;
+        let mut stream = connection.open_uni().await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        assert_eq!(closed_with(&connection).await, code, "{name}");
+    }
+    let connection = edge.client.connect(edge.address, "shop.test").unwrap().await.unwrap();
+    let mut control = connection.open_uni().await.unwrap();
+    control.write_all(b"\x00\x07\x01\x00").await.unwrap();
+    assert_eq!(closed_with(&connection).await, 0x10a, "no SETTINGS");
+    is_alive(&other).await;
+}
+
+#[tokio::test]
+async fn bodies_trailers_and_what_nobody_knows() {
+    let edge = edge(|_| {});
+    let (connection, _control) = edge.connect().await;
+    let trailers = head(&[("x", "y")]);
+    for (name, rest) in [
+        ("trailers", [frame(0, b"abc"), trailers.clone()].concat()),
+        ("unknown frames", [frame(0x21, b"xyz"), frame(0, b"abc"), frame(0x40, b"")].concat()),
+        ("empty DATA", [frame(0, b""), frame(0, b"abc")].concat()),
+    ] {
+        let bytes = [head(&LIVE), rest].concat();
+        assert_eq!(status(&answer(&connection, &bytes).await.unwrap()), 200, "{name}");
+    }
+    let mut unknown = connection.open_uni().await.unwrap();
+    unknown.write_all(b"\x40\x54anything").await.unwrap();
+    assert_eq!(unknown.stopped().await.unwrap(), Some(0x103u32.into()));
+    is_alive(&connection).await;
+}
+
+/// An answer before the body's end is whole, and the rest of the body is not wanted: no error.
+#[tokio::test]
+async fn an_answer_before_the_body_has_ended() {
+    let edge = edge(|_| {});
+    let (connection, _control) = edge.connect().await;
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    send.write_all(&[head(&LIVE), frame(0, b"abc")].concat()).await.unwrap();
+    assert_eq!(status(&receive.read_to_end(4096).await.unwrap()), 200);
+    assert_eq!(send.stopped().await.unwrap(), Some(0x100u32.into()));
+}
+
+/// Row 34: requests that are cancelled as soon as they are asked.
+#[tokio::test]
+async fn row_34_rapid_reset_ends_the_connection() {
+    let edge = edge(|_| {});
+    let (other, _control) = edge.connect().await;
+    let (connection, _control) = edge.connect().await;
+    let flood = async {
+        while let Ok((mut send, mut receive)) = connection.open_bi().await {
+            let _ = send.write_all(&head(&LIVE)[..4]).await;
+            let _ = (send.reset(0x10cu32.into()), receive.stop(0x10cu32.into()));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), flood).await.expect("it ends");
+    assert_eq!(closed_with(&connection).await, 0x107);
+    is_alive(&other).await;
+}
+
+/// Row 38: the control stream has a budget, and priorities are within it.
+#[tokio::test]
+async fn row_38_a_flood_on_the_control_stream() {
+    let edge = edge(|_| {});
+    let (connection, mut control) = edge.connect().await;
+    control.write_all(&frame(0xf0700, b"\x00u=1").repeat(200)).await.unwrap();
+    is_alive(&connection).await;
+    let _ = control.write_all(&frame(0xf0700, b"\x00u=1").repeat(2000)).await;
+    assert_eq!(closed_with(&connection).await, 0x107);
+}
+
+/// Row 42: the client would send early data, and is not offered to.
+#[tokio::test]
+async fn row_42_no_early_data_is_taken() {
+    let edge = edge(|_| {});
+    for _ in 0..2 {
+        let (connection, _control) = edge.connect().await;
+        is_alive(&connection).await; // the ticket has come
+        connection.close(0x100u32.into(), b"");
+    }
+    let again = edge.client.connect(edge.address, "shop.test").unwrap();
+    assert!(again.into_0rtt().is_err());
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_has_is_refused() {
+    let edge = edge(|_| {});
+    let refused = edge.client.connect(edge.address, "other.test").unwrap().await.unwrap_err();
+    assert!(matches!(refused, ConnectionError::ConnectionClosed(_)), "{refused:?}");
+}
+
+/// Row 43: the first packet of a client whose address is not proven is answered with three times its bytes at most.
+#[tokio::test]
+async fn row_43_amplification() {
+    let edge = edge(|_| {});
+    // A relay that lets the first packets in and nothing back out: the address stays unproven.
+    let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to_edge = UdpSocket::bind("127.0.0.1:0").unwrap();
+    to_edge.connect(edge.address).unwrap();
+    let knocking = edge.client.connect(relay.local_addr().unwrap(), "shop.test").unwrap();
+    let knocking = tokio::spawn(knocking.into_future());
+    let (sent, received) = tokio::task::spawn_blocking(move || {
+        relay.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        to_edge.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut packet = [0; 2048];
+        let (length, _) = relay.recv_from(&mut packet).unwrap();
+        to_edge.send(&packet[..length]).unwrap();
+        let mut received = 0;
+        while let Ok(length) = to_edge.recv(&mut packet) {
+            received += length;
+        }
+        (length, received)
+    })
+    .await
+    .unwrap();
+    knocking.abort();
+    assert!(received > 0 && received <= 3 * sent, "{received} for {sent}");
+}
+
+/// Rows 32 and 43: while many handshakes are under way, an address proves itself first.
+#[tokio::test]
+async fn row_43_retry_under_load() {
+    let edge = edge(|_| {});
+    // As many first packets as it takes; those who sent them say nothing more.
+    let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = relay.local_addr().unwrap();
+    let mut knocking = Vec::new();
+    for _ in 0..endpoint::RETRY_FROM {
+        knocking.push(tokio::spawn(edge.client.connect(address, "shop.test").unwrap().into_future()));
+    }
+    let to_edge = edge.address;
+    let wanted = endpoint::RETRY_FROM;
+    let relay = tokio::task::spawn_blocking(move || {
+        relay.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut names = std::collections::HashSet::new();
+        let mut packet = [0; 2048];
+        // A hello is more than one packet: all that come of these clients go on, until each is known.
+        while names.len() < wanted {
+            let (length, _) = relay.recv_from(&mut packet).unwrap();
+            relay.send_to(&packet[..length], to_edge).unwrap();
+            names.insert(packet[6..14].to_vec());
+        }
+        relay
+    });
+    let _relay = relay.await.unwrap();
+    // An answer proves that all before it were seen: packets of one socket come in order.
+    let counted = spy(edge.address);
+    let (connection, retries) = tokio::join!(
+        async { edge.client.connect(counted.0, "shop.test").unwrap().await },
+        tokio::task::spawn_blocking(move || counted.1.join().unwrap())
+    );
+    let connection = connection.unwrap();
+    connection.close(0x100u32.into(), b"");
+    assert_eq!(retries.unwrap(), 1, "one Retry");
+    knocking.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// A relay of one client that counts the Retry packets (RFC 9000 §17.2.5) before the first of 1-RTT.
+fn spy(edge: SocketAddr) -> (SocketAddr, std::thread::JoinHandle<usize>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let address = socket.local_addr().unwrap();
+    let relay = move || {
+        let (mut client, mut retries) = (None, 0);
+        let mut packet = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut packet) {
+            let to = if from == edge { client.unwrap() } else { edge };
+            if from == edge {
+                retries += usize::from(packet[0] & 0xf0 == 0xf0);
+            } else {
+                client = Some(from);
+            }
+            socket.send_to(&packet[..length], to).unwrap();
+            if from != edge && packet[0] & 0x80 == 0 {
+                break;
+            }
+        }
+        retries
+    };
+    (address, std::thread::spawn(relay))
+}
+
+/// Row 43: a client whose port changes is the same client, and stays who it was.
+#[tokio::test]
+async fn row_43_a_client_that_moves_goes_on() {
+    let edge = edge(|_| {});
+    let (connection, _control) = edge.connect().await;
+    is_alive(&connection).await;
+    for _ in 0..3 {
+        edge.client.rebind(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        is_alive(&connection).await;
+    }
+    assert_eq!(edge.shared.connections.len(), 1);
+}
+
+/// A stop: GOAWAY, what runs is finished, H3_NO_ERROR.
+#[tokio::test]
+async fn a_stop_finishes_what_runs() {
+    let edge = edge(|_| {});
+    let (connection, _control) = edge.connect().await;
+    is_alive(&connection).await;
+    let (mut unfinished, mut receive) = connection.open_bi().await.unwrap();
+    unfinished.write_all(&head(&LIVE)[..10]).await.unwrap();
+    is_alive(&connection).await;
+    edge.shared.phase.send_replace(ServerPhase::Draining);
+    edge.shared.connections.wake_all();
+    // The control stream is the first that the edge opens: its type, SETTINGS, and then a number of the last request.
+    let mut ours = connection.accept_uni().await.unwrap();
+    let mut control = Vec::new();
+    while !control.ends_with(&goaway(12)) {
+        let piece = ours.read_chunk(64, true).await.unwrap().expect("a GOAWAY");
+        control.extend_from_slice(&piece.bytes);
+        if control.ends_with(&goaway(8 + 4 * (1 << 16))) {
+            // It was on its way before: it is served.
+            unfinished.write_all(&head(&LIVE)[10..]).await.unwrap();
+            unfinished.finish().unwrap();
+            assert_eq!(status(&receive.read_to_end(4096).await.unwrap()), 200);
+        }
+    }
+    assert_eq!(closed_with(&connection).await, 0x100);
+    while edge.shared.connections.len() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn goaway(stream: u64) -> Vec<u8> {
+    let mut number = bytes::BytesMut::new();
+    frames::put_header(stream, 0, &mut number); // and a length that is none
+    frame(7, &number[..number.len() - 1])
+}
+
+#[tokio::test]
+async fn a_connection_at_rest_closes_in_time() {
+    let edge = edge(|settings| settings.idle_timeout = Duration::from_millis(50));
+    let (connection, _control) = edge.connect().await;
+    assert_eq!(closed_with(&connection).await, 0x100);
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_closed() {
+    let edge = edge(|settings| settings.max_connections = std::num::NonZeroUsize::MIN);
+    let (first, _control) = edge.connect().await;
+    let (mut send, _receive) = first.open_bi().await.unwrap();
+    send.write_all(&head(&LIVE)[..4]).await.unwrap();
+    is_alive(&first).await;
+    let second = edge.client.connect(edge.address, "shop.test").unwrap().await.unwrap();
+    assert_eq!(closed_with(&second).await, 0x107);
+    is_alive(&first).await;
+}
