@@ -8,10 +8,13 @@
 use super::every::EverySecond;
 use super::open::{Miss, Opened, RootDir, Stamp};
 use super::policy::{self, RootKind};
-use bandstand_semantics::conditional::Validators;
+use super::siblings::Siblings;
+use super::single::Said;
+use bandstand_semantics::conditional::{Validators, parse_date};
 use bandstand_semantics::negotiate::Coding;
 use bandstand_semantics::{Fields, media_type};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -43,13 +46,25 @@ pub(super) struct Found {
 /// A user may upload `a.txt` and `a.txt.gz` with different content, so media have no siblings. A sibling older than its
 /// original was made from an earlier one and is passed over. Whole seconds are compared: WhiteNoise gives the sibling the
 /// time of the original through a float, which loses some nanoseconds.
-pub(super) fn find(dir: &RootDir, kind: RootKind, relative: &[u8]) -> Result<Found, Miss> {
+///
+/// Where the project has none, those that `made` has are taken.
+pub(super) fn find(
+    dir: &RootDir,
+    kind: RootKind,
+    relative: &[u8],
+    made: Option<&Siblings>,
+) -> Result<Found, Miss> {
     let original = dir.open_file(relative)?;
     let mut siblings = [None, None, None];
     if kind == RootKind::Static {
         for ((suffix, _), place) in SIBLINGS.iter().zip(&mut siblings) {
             let sibling = dir.open_file(&[relative, suffix].concat()).ok();
             *place = sibling.filter(|sibling| sibling.stamp.modified_s >= original.stamp.modified_s);
+        }
+        if let Some(made) = made
+            && siblings.iter().all(Option::is_none)
+        {
+            siblings = made.find(relative, &original, SIBLINGS.map(|(_, coding)| coding));
         }
     }
     Ok(Found { original, siblings })
@@ -82,7 +97,7 @@ pub(super) struct Variant {
     stamp: Stamp,
     etag: Box<[u8]>,
     modified: Option<u64>,
-    pub(super) media_type: &'static str,
+    pub(super) media_type: Cow<'static, str>,
     pub(super) content: Content,
     /// The fields of a 200.
     pub(super) head: Arc<Fields>,
@@ -202,16 +217,53 @@ impl Variant {
             stamp,
             etag: etag.into(),
             modified,
-            media_type,
+            media_type: Cow::Borrowed(media_type),
             content,
             head: Arc::new(head),
             head_304: Arc::new(head_304),
         })
     }
 
+    /// A file that the app names, with what it says of it; no policy of ours, the app has its own.
+    pub(super) fn of_app(opened: Opened, relative: &[u8], said: &Said, now_ms: u64) -> Result<Variant, Miss> {
+        let (content, stamp) = read_small(opened)?;
+        let etag = said.etag.clone().unwrap_or_else(|| entity_tag(&stamp, Coding::Identity));
+        let of_file = last_modified(&stamp, now_ms);
+        let modified = said.modified.as_deref().map_or(of_file, parse_date);
+        let media_type = said_type(relative, said);
+        let mut head_304 = Fields::with_capacity(2, 128);
+        head_304.push(b"etag", &etag);
+        if let Some(seconds) = modified {
+            let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+            head_304.push(b"last-modified", date.as_bytes());
+        }
+        let mut head = Fields::with_capacity(4, 256);
+        head.push(b"content-type", media_type.as_bytes());
+        for (name, value) in head_304.iter() {
+            head.push(name, value);
+        }
+        head.push(b"accept-ranges", b"bytes");
+        let (head, head_304) = (Arc::new(head), Arc::new(head_304));
+        Ok(Variant { stamp, etag: etag.into(), modified, media_type, content, head, head_304 })
+    }
+
     /// What preconditions are compared with.
     pub(super) fn validators(&self) -> Validators<'_> {
         Validators { etag: &self.etag, modified: self.modified }
+    }
+}
+
+fn said_type(relative: &[u8], said: &Said) -> Cow<'static, str> {
+    if let Some(given) = &said.media_type {
+        return Cow::Owned(String::from_utf8_lossy(given).into_owned());
+    }
+    let known = media_type::of_path(relative);
+    // The table says utf-8 of texts, and of nothing else.
+    match (&said.charset, known.split_once("; charset=")) {
+        (Some(charset), Some((bare, _))) => {
+            Cow::Owned(format!("{bare}; charset={}", String::from_utf8_lossy(charset)))
+        }
+        _ => Cow::Borrowed(known),
     }
 }
 

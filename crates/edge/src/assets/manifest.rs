@@ -12,6 +12,7 @@ use super::hashed::{HashedNames, Names};
 use super::open::{Miss, RootDir};
 use super::policy::{RootKind, is_refused};
 use super::serve::{answer, refusal};
+use super::siblings::Siblings;
 use bandstand_semantics::Fields;
 use bandstand_semantics::path::{StaticMatch, static_path};
 use quick_cache::sync::Cache;
@@ -100,6 +101,7 @@ pub(crate) struct Manifest {
     roots: Vec<Served>,
     memory: Memory,
     warnings: Vec<AssetWarning>,
+    siblings: Option<Siblings>,
 }
 
 #[derive(Debug)]
@@ -136,7 +138,12 @@ impl Manifest {
         }
         // `/static/admin/` is asked before `/static/`.
         served.sort_by_key(|root| std::cmp::Reverse(root.prefix.len()));
-        Ok(Manifest { roots: served, memory: Memory::new(), warnings })
+        Ok(Manifest { roots: served, memory: Memory::new(), warnings, siblings: None })
+    }
+
+    /// The same, with compressed siblings made for what has none.
+    pub(crate) fn with_siblings(self, siblings: Option<Siblings>) -> Manifest {
+        Manifest { siblings, ..self }
     }
 
     /// What the operator should hear of, found by `new`.
@@ -205,7 +212,7 @@ impl Manifest {
         root.dir.refresh(now_ms);
         root.names.refresh(&root.dir, now_ms);
         let generation = root.dir.generation() + root.names.generation();
-        match (find(&root.dir, root.kind, relative), held) {
+        match (find(&root.dir, root.kind, relative, self.siblings.as_ref()), held) {
             (Ok(found), Some(entry)) if entry.is_still(&found, generation) => Ok(entry),
             (Ok(found), _) => self.load(index, root, relative, found, generation, now_ms),
             // The disk is in trouble, the file is in memory: that is what memory is for.

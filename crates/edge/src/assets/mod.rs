@@ -14,6 +14,8 @@ mod manifest;
 mod open;
 mod policy;
 mod serve;
+mod siblings;
+mod single;
 #[cfg(test)]
 mod tests;
 
@@ -23,4 +25,6 @@ pub(crate) use self::{
     hashed::HashedNames,
     manifest::{AssetError, AssetWarning, Manifest, Root},
     policy::RootKind,
+    siblings::Siblings,
+    single::{Missing, Said, send_file},
 };

@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Times an interrupted or raced `openat2` is tried again before it counts as missing.
 const TRIES: u32 = 8;
@@ -43,6 +44,19 @@ impl Stamp {
             modified_s: metadata.mtime(),
             modified_ns: metadata.mtime_nsec(),
         }
+    }
+
+    /// A file name that no other state of any file has.
+    pub(super) fn name(&self) -> String {
+        let Stamp { device, inode, changed: (changed_s, changed_ns), size, modified_s, modified_ns } = self;
+        format!("{device:x}-{inode:x}-{changed_s:x}.{changed_ns:x}-{modified_s:x}.{modified_ns:x}-{size:x}")
+    }
+
+    /// When it was last written; `None` before 1970.
+    pub(super) fn modified(&self) -> Option<SystemTime> {
+        let since =
+            Duration::new(u64::try_from(self.modified_s).ok()?, u32::try_from(self.modified_ns).ok()?);
+        UNIX_EPOCH.checked_add(since)
     }
 
     /// The stamp of an open file as it is now.

@@ -18,7 +18,11 @@ use std::sync::Arc;
 
 /// Answers GET or HEAD for a file that exists.
 pub(super) fn answer(entry: &Entry, method: &[u8], fields: &Fields) -> FileAnswer {
-    let variant = chosen(entry, fields);
+    answer_variant(chosen(entry, fields), method, fields)
+}
+
+/// The same for one variant that there is no choice about.
+pub(super) fn answer_variant(variant: &Variant, method: &[u8], fields: &Fields) -> FileAnswer {
     match evaluate(method, fields, variant.validators()) {
         Decision::Send => {}
         Decision::NotModified => return not_modified(variant),

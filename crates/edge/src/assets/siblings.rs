@@ -1,0 +1,346 @@
+//! Compressed siblings of static files, made in the background where the project has made none.
+//!
+//! Owns a folder below `state_dir`, the thread that fills it, and its bounds. A file is known there by device, inode, length
+//! and times: another content is another name, so what is found is never of an earlier one. Leaves to `entry.rs` what a
+//! sibling is for, and to `body::encode` the compressing.
+//! Invariant: a sibling is there whole or not at all, and at least a twentieth smaller than its original. Without a folder that
+//! can be written to everything goes on without siblings.
+
+use super::open::{Opened, RootDir, Stamp};
+use crate::body::encode;
+use bandstand_semantics::media_type;
+use bandstand_semantics::negotiate::Coding;
+use std::collections::HashSet;
+use std::fs::{DirBuilder, File, FileTimes, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// Files that wait for their turn; what does not fit is asked for again when it is looked at again.
+const WAITING: usize = 256;
+/// Below it a sibling saves less than one packet; above it the smallest form takes seconds and the memory of a worker.
+const SOURCE_BYTES: std::ops::RangeInclusive<u64> = 1024..=4 * 1024 * 1024;
+/// What the folder may hold, all generations together.
+const MOST_BYTES: u64 = 256 * 1024 * 1024;
+const MOST_FILES: usize = 20_000;
+/// Names remembered of files that were asked for.
+const MOST_ASKED: usize = 20_000;
+/// Beside a file of which no form is enough smaller.
+const IN_VAIN: &str = "none";
+/// What a write that was cut short leaves behind.
+const UNFINISHED: &str = "tmp";
+
+/// The folder of siblings, and who fills it. Dropped, it makes no more.
+#[derive(Debug)]
+pub(crate) struct Siblings {
+    dir: RootDir,
+    orders: SyncSender<Order>,
+    asked: Mutex<HashSet<String>>,
+}
+
+/// A file to make siblings of.
+#[derive(Debug)]
+struct Order {
+    file: File,
+    stamp: Stamp,
+    name: String,
+}
+
+impl Siblings {
+    /// Opens or makes the folder `static` below `state_dir`. `None`: it cannot be used, and the log says why.
+    pub(crate) fn start(state_dir: &Path) -> Option<Siblings> {
+        let folder = state_dir.join("static");
+        let opened = own_folder(&folder).and_then(|()| Ok(RootDir::open(folder.clone())?)).and_then(|dir| {
+            let (orders, received) = sync_channel(WAITING);
+            let thread = std::thread::Builder::new().name("bandstand-static".into());
+            thread.spawn(move || work(&folder, &received))?;
+            Ok(Siblings { dir, orders, asked: Mutex::new(HashSet::new()) })
+        });
+        opened
+            .inspect_err(|error| {
+                let folder = state_dir.display();
+                tracing::warn!(
+                    "static files are sent uncompressed where the project has compressed none: nothing can be kept in \
+                     {folder}/static ({error}); `state_dir` names another folder"
+                );
+            })
+            .ok()
+    }
+
+    /// The siblings of a file in the order of `codings`; what there is none of is asked for.
+    pub(super) fn find<const N: usize>(
+        &self,
+        relative: &[u8],
+        original: &Opened,
+        codings: [Coding; N],
+    ) -> [Option<Opened>; N] {
+        if !SOURCE_BYTES.contains(&original.stamp.size) || !is_text(media_type::of_path(relative)) {
+            return [const { None }; N];
+        }
+        let name = original.stamp.name();
+        let found = codings.map(|coding| {
+            let sibling = self.dir.open_file(format!("{name}.{}", coding.as_str()).as_bytes()).ok()?;
+            (sibling.stamp.size > 0).then_some(sibling)
+        });
+        if found.iter().all(Option::is_none) {
+            self.ask(original, name);
+        }
+        found
+    }
+
+    fn ask(&self, original: &Opened, name: String) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.contains(&name) {
+            return;
+        }
+        let Ok(file) = original.file.try_clone() else { return };
+        let order = Order { file, stamp: original.stamp, name: name.clone() };
+        if self.orders.try_send(order).is_ok() {
+            if asked.len() >= MOST_ASKED {
+                asked.clear();
+            }
+            asked.insert(name);
+        }
+    }
+}
+
+/// Text in the wide sense; the rest is compressed already.
+fn is_text(media_type: &str) -> bool {
+    let bare = media_type.split(';').next().unwrap_or_default();
+    bare.starts_with("text/")
+        || bare.ends_with("+json")
+        || bare.ends_with("+xml")
+        || matches!(
+            bare,
+            "application/json"
+                | "application/xml"
+                | "application/javascript"
+                | "application/wasm"
+                | "image/x-icon"
+                | "image/vnd.microsoft.icon"
+                | "image/bmp"
+                | "font/ttf"
+                | "font/otf"
+        )
+}
+
+/// A folder that is ours alone: what lies in it is sent to clients.
+fn own_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let found = folder.symlink_metadata()?;
+    let is_ours =
+        found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
+    if !is_ours {
+        return Err(io::Error::other("it belongs to somebody else, or others may write to it"));
+    }
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK)?;
+    Ok(())
+}
+
+/// The thread: one file after the other, whenever nobody else wants the processor.
+fn work(folder: &Path, orders: &Receiver<Order>) {
+    // On Linux this is the thread's alone. What does not work only makes it less polite.
+    let _ = rustix::process::nice(19);
+    let mut kept = Kept::read(folder);
+    while let Ok(order) = orders.recv() {
+        if let Err(error) = make(folder, &order, &mut kept) {
+            tracing::warn!(folder = %folder.display(), %error, "a static file could not be compressed");
+        }
+        kept.make_room(folder);
+    }
+}
+
+fn make(folder: &Path, order: &Order, kept: &mut Kept) -> io::Result<()> {
+    let mut bytes = vec![0; order.stamp.size as usize]; // at most SOURCE_BYTES
+    order.file.read_exact_at(&mut bytes, 0)?;
+    // Written to meanwhile: it will be asked for under its new name.
+    if Stamp::again(&order.file) != Some(order.stamp)
+        || folder.join(format!("{}.{IN_VAIN}", order.name)).exists()
+    {
+        return Ok(());
+    }
+    let mut in_vain = true;
+    for coding in [Coding::Br, Coding::Gzip, Coding::Zstd] {
+        let made = encode::smallest(coding, &bytes).filter(|made| made.len() <= bytes.len() / 100 * 95);
+        if let Some(made) = made {
+            in_vain = false;
+            write(folder, &order.name, coding.as_str(), &made, order.stamp.modified())?;
+            kept.add(made.len() as u64);
+        }
+    }
+    if in_vain {
+        write(folder, &order.name, IN_VAIN, b"", order.stamp.modified())?;
+        kept.add(0);
+    }
+    Ok(())
+}
+
+/// Beside, and renamed: nobody sees half of it. It has the time of its original, so that its tag is the same everywhere.
+fn write(folder: &Path, name: &str, end: &str, bytes: &[u8], modified: Option<SystemTime>) -> io::Result<()> {
+    let beside = folder.join(format!("{name}.{end}.{}.{UNFINISHED}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let written = file.write_all(bytes).and_then(|()| match modified {
+        Some(modified) => file.set_times(FileTimes::new().set_modified(modified)),
+        None => Ok(()),
+    });
+    let done = written.and_then(|()| std::fs::rename(&beside, folder.join(format!("{name}.{end}"))));
+    if done.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    done
+}
+
+/// What the folder holds.
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: u64,
+    files: usize,
+}
+
+impl Kept {
+    /// Counts, and takes away what was left unfinished.
+    fn read(folder: &Path) -> Kept {
+        let mut kept = Kept::default();
+        for (path, metadata) in listed(folder) {
+            if path.extension().is_some_and(|end| end == UNFINISHED) {
+                let _ = std::fs::remove_file(path);
+            } else {
+                kept.add(metadata.len());
+            }
+        }
+        kept
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.files += 1;
+    }
+
+    /// Past its bounds the folder loses the older half of what it holds. What is still asked for is made again.
+    fn make_room(&mut self, folder: &Path) {
+        if self.bytes <= MOST_BYTES && self.files <= MOST_FILES {
+            return;
+        }
+        let mut all: Vec<_> = listed(folder).collect();
+        all.sort_by_key(|(_, metadata)| (metadata.ctime(), metadata.ctime_nsec()));
+        for (path, _) in &all[..all.len() / 2] {
+            let _ = std::fs::remove_file(path);
+        }
+        *self = Kept::read(folder);
+    }
+}
+
+fn listed(folder: &Path) -> impl Iterator<Item = (PathBuf, std::fs::Metadata)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::tests::Folder;
+    use super::*;
+    use crate::body::encode::tests::decoded;
+
+    const CODINGS: [Coding; 3] = [Coding::Br, Coding::Zstd, Coding::Gzip];
+
+    fn style() -> String {
+        (0..200).map(|row| format!(".row-{row} {{ width: {}px }}\n", row * 37 % 401)).collect()
+    }
+
+    fn opened(folder: &Folder, name: &str) -> Opened {
+        RootDir::open(folder.path().join("root")).unwrap().open_file(name.as_bytes()).unwrap()
+    }
+
+    /// Waits for the thread: it ends when nobody can give it orders any more.
+    fn made(folder: &Folder, name: &str) -> Vec<String> {
+        let (orders, received) = sync_channel(1);
+        let original = opened(folder, name);
+        let stamp = original.stamp;
+        orders.send(Order { file: original.file, stamp, name: stamp.name() }).unwrap();
+        drop(orders);
+        let into = folder.path().join("made");
+        own_folder(&into).unwrap();
+        work(&into, &received);
+        let mut names: Vec<_> =
+            listed(&into).map(|(path, _)| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn row_76_what_is_made_can_be_read_and_is_of_this_very_file() {
+        let folder = Folder::new();
+        folder.write("root/style.css", style());
+        let name = opened(&folder, "style.css").stamp.name();
+        let expected = ["br", "gzip", "zstd"].map(|end| format!("{name}.{end}"));
+        assert_eq!(made(&folder, "style.css"), expected);
+        let siblings = Siblings::start(folder.path()).unwrap();
+        let dir = RootDir::open(folder.path().join("made")).unwrap();
+        let siblings = Siblings { dir, ..siblings };
+        let original = opened(&folder, "style.css");
+        for (found, coding) in siblings.find(b"style.css", &original, CODINGS).into_iter().zip(CODINGS) {
+            let found = found.expect("all three were made");
+            let mut bytes = vec![0; found.stamp.size as usize];
+            found.file.read_exact_at(&mut bytes, 0).unwrap();
+            assert_eq!(decoded(coding, &bytes), style().as_bytes());
+            assert_eq!(found.stamp.modified_s, original.stamp.modified_s, "one tag on every machine");
+        }
+        // Same length, other content: the old ones are not found.
+        folder.write("root/style.css", style().replace("width", "niche"));
+        let newer = opened(&folder, "style.css");
+        assert!(siblings.find(b"style.css", &newer, CODINGS).iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn what_does_not_get_smaller_is_tried_once() {
+        let folder = Folder::new();
+        let mut noise = vec![0; 3000];
+        getrandom::fill(&mut noise).unwrap();
+        std::fs::create_dir_all(folder.path().join("root")).unwrap();
+        std::fs::write(folder.path().join("root/noise.css"), noise).unwrap();
+        let name = opened(&folder, "noise.css").stamp.name();
+        assert_eq!(made(&folder, "noise.css"), [format!("{name}.{IN_VAIN}")]);
+    }
+
+    #[test]
+    fn only_what_is_worth_it_is_asked_for() {
+        let folder = Folder::new();
+        folder.write("root/small.css", "a{}");
+        folder.write("root/film.mp4", style());
+        folder.write("root/large.css", style());
+        let siblings = Siblings::start(folder.path()).unwrap();
+        for (name, asked) in [("small.css", 0), ("film.mp4", 0), ("large.css", 1), ("large.css", 1)] {
+            siblings.find(name.as_bytes(), &opened(&folder, name), CODINGS);
+            assert_eq!(siblings.asked.lock().unwrap().len(), asked, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_ours_is_not_used() {
+        let folder = Folder::new();
+        folder.write("elsewhere/x", "");
+        symlink(folder.path().join("elsewhere"), folder.path().join("static")).unwrap();
+        assert!(Siblings::start(folder.path()).is_none());
+        folder.write("file", "");
+        assert!(Siblings::start(&folder.path().join("file")).is_none());
+    }
+
+    #[test]
+    fn past_its_bounds_the_older_half_goes() {
+        let folder = Folder::new();
+        for name in ["made/1.br", "made/2.br", "made/3.br", "made/4.br", "made/5.br.1.tmp"] {
+            folder.write(name, "x");
+        }
+        let into = folder.path().join("made");
+        let mut kept = Kept::read(&into);
+        assert_eq!((kept.files, kept.bytes), (4, 4), "what was unfinished is gone");
+        kept.bytes = MOST_BYTES + 1;
+        kept.make_room(&into);
+        assert_eq!((kept.files, kept.bytes), (2, 2));
+    }
+}
