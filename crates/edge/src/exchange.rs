@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,11 +16,14 @@ use bandstand_semantics::websocket::handshake::{HandshakeError, Offer};
 use bandstand_semantics::{Fields, Version};
 use bytes::Bytes;
 
+use crate::access::rates::Standing;
 use crate::assets::Part;
+use crate::body::encode::Encoder;
 use crate::dev::note::Note;
 use crate::dispatch::Ticket;
 use crate::dispatch::reply::Trace;
 use crate::observe::request_id::RequestId;
+use crate::tls::TlsFacts;
 
 /// The two ends of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,11 +121,19 @@ pub(crate) struct Exchange {
     /// Port of the client, when it is our peer.
     pub(crate) client_port: u16,
     pub(crate) https: bool,
+    /// What the handshake found out; `None` where this connection speaks no TLS, whatever a proxy in front does.
+    pub(crate) tls: Option<Arc<TlsFacts>>,
+    /// Whose word `https` is; filled by `identify`.
+    pub(crate) scheme_from: SchemeFrom,
     pub(crate) server_port: u16,
+    /// How its address stands with the rule for this path; filled by `access`.
+    pub(crate) standing: Option<Box<Standing>>,
     /// It asks for a WebSocket, in these words; filled by `identify`, before it takes the fields out.
     pub(crate) upgrade: Option<Box<Result<Offer, HandshakeError>>>,
     /// It is a WebSocket, and may be one; filled by `upgrade`.
     pub(crate) websocket: Option<Box<Offer>>,
+    /// Largest body that this path takes, in bytes; filled by `admit`.
+    pub(crate) max_body: u64,
     /// Filled by `receive`.
     pub(crate) body: Body,
     /// Bytes of the body that came over the wire so far.
@@ -134,6 +146,17 @@ pub(crate) struct Exchange {
     pub(crate) note: Option<Box<Note>>,
     /// Nobody wants to read of it in the log: a page of `dev` waits for the next change.
     pub(crate) is_noise: bool,
+}
+
+/// Whose word the scheme of a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SchemeFrom {
+    /// The client is our peer: we have seen it.
+    Connection,
+    /// A trusted proxy said nothing of it: what the proxy's own connection is.
+    SilentProxy,
+    /// A trusted proxy told.
+    Proxy,
 }
 
 /// A request body, received.
@@ -198,9 +221,13 @@ impl Exchange {
             client: None,
             client_port: 0,
             https: false,
+            tls: None,
+            scheme_from: SchemeFrom::Connection,
             server_port: 0,
+            standing: None,
             upgrade: None,
             websocket: None,
+            max_body: 0,
             body: Body::None,
             bytes_in: 0,
             submitted: None,
@@ -244,6 +271,8 @@ pub(crate) struct Answer {
     pub(crate) fields: Fields,
     /// More fields, shared with other answers from the same file; sent before `fields`.
     pub(crate) shared_fields: Option<Arc<Fields>>,
+    /// What all answers wear (`filters::security`), when this one had none of it.
+    pub(crate) common_fields: Option<Arc<Fields>>,
     pub(crate) body: AnswerBody,
     /// Bytes of the body, if known; also for HEAD, where none are sent.
     pub(crate) length: Option<u64>,
@@ -251,6 +280,10 @@ pub(crate) struct Answer {
     pub(crate) close: bool,
     /// Name of the refusal, for the record.
     pub(crate) refusal: Option<&'static str>,
+    /// Bytes of the body that may leave each second.
+    pub(crate) limit_rate: Option<NonZeroU64>,
+    /// A streamed body goes to the client as the app makes it, and what the client does not take waits in the app.
+    pub(crate) unbuffered: bool,
 }
 
 /// What follows an answer's head.
@@ -265,8 +298,8 @@ pub(crate) enum AnswerBody {
     File { file: Arc<File>, offset: u64, length: u64 },
     /// Several pieces, one after the other.
     Parts(Vec<Part>),
-    /// The worker is still at it: the first bytes, then events.
-    Stream { ticket: Ticket, first: Vec<u8>, offset: usize },
+    /// The worker is still at it: the first bytes, then events. What an encoder is there for leaves through it.
+    Stream { ticket: Ticket, first: Vec<u8>, offset: usize, encoder: Option<Box<Encoder>> },
     /// No body: with status 101 the connection becomes a WebSocket, and this is the app's end of it.
     Upgrade(Ticket),
 }
@@ -279,11 +312,20 @@ impl Answer {
             reason: Vec::new(),
             fields: Fields::new(),
             shared_fields: None,
+            common_fields: None,
             body: AnswerBody::Empty,
             length: Some(0),
             close: false,
             refusal: None,
+            limit_rate: None,
+            unbuffered: false,
         }
+    }
+
+    /// Every field that is sent, but for those of framing and the connection.
+    pub(crate) fn all_fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let shared = self.shared_fields.iter().chain(&self.common_fields);
+        shared.flat_map(|fields| fields.iter()).chain(self.fields.iter())
     }
 
     /// An answer of this status must not have a body, whatever the method (RFC 9110 §6.4.1).

@@ -1,6 +1,6 @@
-//! Addresses to sockets, sockets to connections.
+//! Addresses to sockets, and sockets that accept.
 //!
-//! Owns binding (or taking over) of listeners, and accepting. A listener that has no descriptor left waits a moment and asks
+//! Owns binding (or taking over) of listeners, and accepting; what comes in is `arrival`'s. A listener that has no descriptor left waits a moment and asks
 //! connections at rest to make room; it never spins and never ends by itself.
 
 use std::fmt;
@@ -12,14 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bandstand_config::Bind;
+use bandstand_config::{Bind, Settings};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 
-use crate::connection::Stream;
-use crate::connection::h1::Connection;
-use crate::connection::registry::{self, Door};
-use crate::exchange::{AddressText, Ends};
+use crate::arrival::{self, Entrance};
 use crate::handed_down::HandedDown;
 use crate::shared::Shared;
 
@@ -30,6 +27,42 @@ const BACKLOG: i32 = 4096;
 pub(crate) enum Listener {
     Tcp(std::net::TcpListener),
     Unix(std::os::unix::net::UnixListener, Option<PathBuf>),
+}
+
+/// Where a listener is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Location {
+    Tcp(Option<SocketAddr>),
+    Unix(Option<PathBuf>),
+}
+
+impl Location {
+    /// As a person would type it: `http://127.0.0.1:8000`, `https://shop.example`, `unix:/run/shop.sock`. An address that stands
+    /// for all of the machine's is called by the first of `domains`.
+    pub(crate) fn url(&self, bind: &Bind, settings: &Settings) -> String {
+        let address = match self {
+            Self::Tcp(Some(address)) => address,
+            Self::Tcp(None) => return "http://?".to_owned(),
+            Self::Unix(Some(path)) => return format!("unix:{}", path.display()),
+            Self::Unix(None) => return "unix:?".to_owned(),
+        };
+        let (scheme, own) =
+            if speaks_tls(settings, bind, address.port()) { ("https", 443) } else { ("http", 80) };
+        let domain = settings.domains.iter().find(|domain| !domain.starts_with('*'));
+        match domain.filter(|_| address.ip().is_unspecified()) {
+            Some(domain) if address.port() == own => format!("{scheme}://{domain}"),
+            Some(domain) => format!("{scheme}://{domain}:{}", address.port()),
+            None => format!("{scheme}://{address}"),
+        }
+    }
+}
+
+/// Whether TLS is spoken at this address, which has this port.
+pub(crate) fn speaks_tls(settings: &Settings, bind: &Bind, port: u16) -> bool {
+    match bind {
+        Bind::Fd(_) | Bind::Systemd => settings.speaks_tls_on(port),
+        _ => settings.speaks_tls(bind),
+    }
 }
 
 /// Why an address cannot be listened on.
@@ -46,6 +79,11 @@ impl BindError {
     pub(crate) fn twice(bind: &Bind) -> Self {
         let cause = io::Error::new(io::ErrorKind::InvalidInput, "it is written twice");
         Self { address: bind.to_string(), port: None, cause }
+    }
+
+    /// The UDP socket beside a TCP listener.
+    pub(crate) fn of_udp(address: SocketAddr, cause: io::Error) -> Self {
+        Self { address: format!("udp {address}"), port: None, cause }
     }
 
     /// As it was asked for.
@@ -99,7 +137,7 @@ pub(crate) fn bind(bind: &Bind, handed_down: &mut HandedDown) -> Result<Vec<List
         return adopted.collect::<io::Result<_>>().map_err(failed);
     }
     match bind {
-        Bind::Tcp { host, port } => tcp(host, *port).map_err(failed),
+        Bind::Tcp { host, port, .. } => tcp(host, *port).map_err(failed),
         Bind::Unix(path) => Ok(vec![unix(path).map_err(failed)?]),
         Bind::Fd(number) => {
             let socket = bandstand_supervisor::inherited_socket(*number).map_err(failed)?;
@@ -201,20 +239,14 @@ fn adopt(socket: OwnedFd) -> io::Result<Listener> {
 }
 
 impl Listener {
-    /// As a person would type it: `http://127.0.0.1:8000`, `unix:/run/shop.sock`.
-    pub(crate) fn url(&self) -> String {
+    /// Where it is.
+    pub(crate) fn location(&self) -> Location {
         match self {
-            Self::Tcp(socket) => match socket.local_addr() {
-                Ok(address) => format!("http://{address}"),
-                Err(_) => "http://?".to_owned(),
-            },
+            Self::Tcp(socket) => Location::Tcp(socket.local_addr().ok()),
             Self::Unix(socket, path) => {
                 let bound =
                     socket.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
-                match path.as_ref().or(bound.as_ref()) {
-                    Some(path) => format!("unix:{}", path.display()),
-                    None => "unix:?".to_owned(),
-                }
+                Location::Unix(path.clone().or(bound))
             }
         }
     }
@@ -250,65 +282,30 @@ impl Listener {
     ///
     /// # Errors
     /// The runtime cannot watch the socket.
-    pub(crate) async fn accept(self, shared: Arc<Shared>, door: Arc<Door>) -> io::Result<()> {
+    pub(crate) async fn accept(self, shared: Arc<Shared>, entrance: Entrance) -> io::Result<()> {
         match self {
-            Self::Tcp(socket) => accept_tcp(&TcpListener::from_std(socket)?, &shared, &door).await,
-            Self::Unix(socket, _) => accept_unix(&UnixListener::from_std(socket)?, &shared, &door).await,
+            Self::Tcp(socket) => accept_tcp(&TcpListener::from_std(socket)?, &shared, &entrance).await,
+            Self::Unix(socket, _) => accept_unix(&UnixListener::from_std(socket)?, &shared, &entrance).await,
         }
         Ok(())
     }
 }
 
-async fn accept_tcp(socket: &TcpListener, shared: &Arc<Shared>, door: &Arc<Door>) {
+async fn accept_tcp(socket: &TcpListener, shared: &Arc<Shared>, entrance: &Entrance) {
     loop {
         match socket.accept().await {
-            Ok((stream, peer)) => open_tcp(shared, door, stream, peer),
+            Ok((stream, peer)) => arrival::tcp(shared, entrance, stream, peer),
             Err(error) => cannot_accept(shared, &error).await,
         }
     }
 }
 
-async fn accept_unix(socket: &UnixListener, shared: &Arc<Shared>, door: &Arc<Door>) {
+async fn accept_unix(socket: &UnixListener, shared: &Arc<Shared>, entrance: &Entrance) {
     loop {
         match socket.accept().await {
-            Ok((stream, _)) => open_unix(shared, door, stream),
+            Ok((stream, _)) => arrival::unix(shared, entrance, stream),
             Err(error) => cannot_accept(shared, &error).await,
         }
-    }
-}
-
-fn open_tcp(shared: &Arc<Shared>, door: &Arc<Door>, stream: TcpStream, peer: SocketAddr) {
-    let local = stream.local_addr().ok();
-    // Proxies stand for many clients, and loopback is ourselves.
-    let exempt =
-        peer.ip().to_canonical().is_loopback() || shared.current.load().trusted.trusts(Some(peer.ip()));
-    let counted = (!exempt).then(|| registry::counted_address(peer.ip()));
-    open(
-        shared,
-        door,
-        Stream::Tcp(stream),
-        Ends { peer: Some(peer), local, peer_text: AddressText::new(Some(peer.ip())) },
-        counted,
-    );
-}
-
-fn open_unix(shared: &Arc<Shared>, door: &Arc<Door>, stream: UnixStream) {
-    open(
-        shared,
-        door,
-        Stream::Unix(stream),
-        Ends { peer: None, local: None, peer_text: AddressText::new(None) },
-        None,
-    );
-}
-
-fn open(shared: &Arc<Shared>, door: &Arc<Door>, stream: Stream, ends: Ends, counted: Option<IpAddr>) {
-    match registry::enter(shared, counted) {
-        Ok(place) => {
-            let place = place.through(door.clone());
-            tokio::spawn(Connection::new(shared.clone(), stream, ends, place).run());
-        }
-        Err(full) => tracing::debug!(?full, "a connection was closed: too many are open"),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::exchange::{Answer, Exchange};
 use crate::refusal::Refusal;
 use crate::shared::{Shared, State};
 use crate::stages;
-use crate::{dev, filters};
+use crate::{dev, filters, protected};
 
 /// What a stage says.
 pub(crate) enum Step {
@@ -25,17 +25,27 @@ pub(crate) async fn run(
     exchange: &mut Exchange,
     incoming: &mut Incoming<'_>,
 ) -> Answer {
-    let mut answer = match decide(shared, state, exchange, incoming).await {
-        Ok(answer) => answer,
-        Err(refusal) => refusal.answer(exchange),
+    let settings = &state.settings;
+    let decided = match decide(shared, state, exchange, incoming).await {
+        Ok(answer) => protected::apply(settings, exchange, answer),
+        Err(refusal) => Err(refusal),
     };
+    let whole = match decided {
+        Ok(answer) => filters::compress::gather(settings, exchange, answer).await,
+        Err(refusal) => Err(refusal),
+    };
+    let mut answer = whole.unwrap_or_else(|refusal| refusal.answer(exchange));
     exchange.bytes_in = incoming.received();
     // What a client has sent before it was refused its WebSocket may be frames; nobody must read them as a request.
     answer.close |= exchange.websocket.is_some() && incoming.is_followed();
     exchange.note = dev::take_note(shared, &mut answer);
     filters::hop::apply(&mut answer);
-    filters::headers::apply(&mut answer);
-    answer
+    filters::headers::apply(&mut answer, exchange);
+    // Of the state as it is now: the one that the request began with may be that of before the first hello.
+    let is_of_app = exchange.submitted.is_some() && answer.refusal.is_none();
+    shared.current.load().security.apply(exchange.https, is_of_app, &mut answer);
+    shared.alt_svc.apply(exchange, &mut answer);
+    filters::compress::apply(settings, exchange, answer).await
 }
 
 /// One stage a line.
@@ -62,6 +72,9 @@ async fn decide(
     }
     stage!(stages::identify::run(shared, state, exchange));
     stage!(stages::route::run(shared, state, exchange));
+    stage!(stages::redirect::run(shared, state, exchange).await);
+    stage!(stages::access::run(shared, state, exchange).await);
+    stage!(stages::route::take_report(shared, state, exchange, incoming).await);
     stage!(dev::pages::own(shared, exchange).await);
     stage!(dev::wait(shared, exchange, state.settings.queue_timeout).await);
     // What was waited for may have brought another state.
@@ -76,6 +89,7 @@ async fn decide(
         booted = stages::admit::wait(shared, state).await?;
         state = &booted;
     }
+    stages::identify::suit(state, exchange);
     stage!(stages::admit::run(state, exchange));
     stage!(stages::upgrade::run(state, exchange));
     // A WebSocket is no file, and its handshake has no body.
@@ -94,7 +108,10 @@ mod tests {
     fn order_is_as_documented() {
         let code = include_str!("pipeline.rs");
         let document = include_str!("../../../ARCHITECTURE.md");
-        let stages = ["identify", "route", "admit", "upgrade", "assets", "receive", "queue", "dispatch"];
+        let stages = [
+            "identify", "route", "redirect", "access", "admit", "upgrade", "assets", "receive", "queue",
+            "dispatch",
+        ];
         let places: Vec<_> = stages.iter().map(|stage| code.find(&format!("stages::{stage}::run"))).collect();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
         let places: Vec<_> =

@@ -55,18 +55,24 @@ refusals! {
     BadChunk = 400 "bad_chunk" "http_request_error" close None, "The chunked request body is not well formed.";
     BadTarget = 400 "bad_target" "http_request_error" close None, "The request target is not valid.";
     BadPath = 400 "bad_path" "http_request_error" keep None, "The path of the address is not valid.";
+    BadReport = 400 "bad_report" "http_request_error" keep None, "The report is not well formed.";
     BadHost = 400 "bad_host" "http_request_error" close None, "The Host field is missing or not valid.";
     BodyCutShort = 400 "body_cut_short" "http_request_error" close None, "The request body ended before it was complete.";
+    PasswordNeeded = 401 "password_needed" "http_request_denied" keep None, "This page asks for a name and a password.";
+    AddressDenied = 403 "address_denied" "http_request_denied" keep None, "This page is not for your address.";
     OriginDenied = 403 "origin_denied" "http_request_denied" close None, "Pages of that origin may not open a WebSocket here.";
     NotFound = 404 "not_found" "http_request_error" keep None, "There is nothing at this address.";
     MethodNotAllowed = 405 "method_not_allowed" "http_request_error" keep None, "A file can only be read.";
+    ReportsArePosted = 405 "reports_are_posted" "http_request_error" keep None, "Reports are sent by POST.";
     HeadTimeout = 408 "head_timeout" "http_request_error" close None, "The request took too long to arrive.";
     BodyTimeout = 408 "body_timeout" "http_request_error" close None, "The request body arrived too slowly.";
     BodyTooLarge = 413 "body_too_large" "http_request_error" close None, "The request body is larger than this site takes.";
+    UnsupportedMediaType = 415 "unsupported_media_type" "http_request_error" keep None, "Only reports are taken here.";
     TargetTooLong = 414 "target_too_long" "http_request_error" close None, "The address is too long.";
     ExpectationFailed = 417 "expectation_failed" "http_request_error" close None, "The Expect field asks for something unknown.";
     HostNotServed = 421 "host_not_served" "http_request_denied" keep None, "This server does not answer for that host.";
     ClientGone = 499 "client_gone" "connection_terminated" close None, "The client has left.";
+    TooManyRequests = 429 "too_many_requests" "http_request_denied" keep None, "Too many requests came from your address. Please try again later.";
     WebSocketVersion = 426 "websocket_version" "http_request_error" close None, "This server speaks version 13 of the WebSocket protocol.";
     HeadTooLarge = 431 "head_too_large" "http_request_error" close None, "The request has too many or too large header fields.";
     AppFailed = 500 "app_failed" "http_response_incomplete" keep None, "The application failed. The error was logged.";
@@ -123,7 +129,11 @@ impl Refusal {
             format!("bandstand; error={}; details=\"{}\"", row.proxy_error, row.name).as_bytes(),
         );
         if row.status == 405 {
-            answer.fields.push(b"Allow", b"GET, HEAD");
+            let methods = if self == Refusal::ReportsArePosted { &b"POST"[..] } else { b"GET, HEAD" };
+            answer.fields.push(b"Allow", methods);
+        }
+        if row.status == 401 {
+            answer.fields.push(b"WWW-Authenticate", b"Basic realm=\"Restricted\", charset=\"UTF-8\"");
         }
         if row.status == 426 {
             answer.fields.push(b"Sec-WebSocket-Version", b"13");

@@ -4,7 +4,7 @@
 //! Invariant: a request sees one `State` from its beginning to its end, whatever is reloaded meanwhile; only what began
 //! before the first hello takes the one that the hello brings.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,14 +13,20 @@ use bandstand_config::{ProjectSettings, Settings};
 use bandstand_semantics::forwarded::TrustedProxies;
 use tokio::sync::watch;
 
+use crate::access::passwords::Verifier;
+use crate::access::rates::Rates;
 use crate::assets::Manifest;
 use crate::connection::registry::Registry;
 use crate::dev::Dev;
 use crate::dispatch::Pool;
+use crate::filters::alt_svc::AltSvc;
+use crate::filters::security::Security;
 use crate::observe::counters::Counters;
 use crate::observe::record::AccessLog;
+use crate::observe::violations::Violations;
 use crate::server::outage::Outage;
 use crate::server::view::FleetView;
+use crate::tls::Tls;
 
 /// State of the server as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +43,7 @@ pub(crate) enum Phase {
 pub(crate) struct Project {
     pub(crate) said: ProjectSettings,
     pub(crate) assets: Manifest,
-    /// Hosts that the project answers for; `None`: all.
+    /// Hosts that the project answers for, `domains` among them; `None`: all. See `hosts`.
     pub(crate) hosts: Option<Vec<String>>,
 }
 
@@ -45,6 +51,8 @@ pub(crate) struct Project {
 pub(crate) struct State {
     pub(crate) settings: Settings,
     pub(crate) trusted: TrustedProxies,
+    /// What every answer wears.
+    pub(crate) security: Security,
     /// `None` until the first hello.
     pub(crate) project: Option<Project>,
     pub(crate) access_log: Option<Arc<AccessLog>>,
@@ -73,6 +81,18 @@ pub(crate) struct Shared {
     pub(crate) dropped_fields: AtomicU64,
     /// When the server started.
     pub(crate) started: Instant,
+    /// Certificates, handshakes and challenges; there also where no TLS is spoken.
+    pub(crate) tls: Arc<Tls>,
+    /// How often addresses came, for the rules of `rate`.
+    pub(crate) rates: Rates,
+    /// Who knows a password.
+    pub(crate) passwords: Verifier,
+    /// What browsers report of the Content-Security-Policy.
+    pub(crate) violations: Violations,
+    /// The port that TLS is spoken on, 0 for none: where redirects go.
+    pub(crate) https_port: AtomicU16,
+    /// The ports that HTTP/3 is spoken on, for those who come by another version.
+    pub(crate) alt_svc: AltSvc,
     /// What all exchanges have been since the start.
     pub(crate) counters: Counters,
     /// What `status` and pages of errors tell of processes.

@@ -9,7 +9,7 @@
 //!      ▼                         ▼                           ▼                               ▼
 //!    Closed ◄──────────────── Lingering (our side shut, theirs read and thrown away for a moment) ◄──┘
 //! ```
-//! A connection that was upgraded is a WebSocket until it closes (`connection::websocket`).
+//! A client that begins with HTTP/2's preface gets it where `h2c` says so (`connection::h2`). A connection that was upgraded is a WebSocket until it closes (`connection::websocket`).
 
 mod body;
 mod send;
@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::h2;
 use super::head::{self, HeadLimits, Parsed};
 use super::registry::Place;
 use super::stream::Stream;
@@ -34,11 +35,14 @@ use crate::observe::request_id::RequestId;
 use crate::pipeline;
 use crate::refusal::Refusal;
 use crate::shared::{Shared, State};
+use crate::tls::TlsFacts;
 
-pub(crate) use body::{BodyError, Incoming};
+pub(crate) use body::{Incoming, Leftover};
 
 /// Bytes read at once while a head is expected.
 pub(super) const HEAD_READ_BYTES: usize = 4 * 1024;
+/// How HTTP/2 begins.
+const H2_WORD: &[u8] = b"PRI * HTTP/2";
 /// Bytes read at once while a body is expected.
 pub(super) const BODY_READ_BYTES: usize = 64 * 1024;
 /// What is read and thrown away after an answer that closes, so that the client can read it before its own data meet a
@@ -55,6 +59,7 @@ pub(crate) struct Connection {
     pub(super) state: Arc<State>,
     pub(super) stream: Stream,
     ends: Ends,
+    tls: Option<Arc<TlsFacts>>,
     pub(super) place: Place,
     pub(super) timer: Timer,
     /// Bytes read and not yet used.
@@ -96,19 +101,30 @@ enum Headed {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub(crate) fn new(shared: Arc<Shared>, stream: Stream, ends: Ends, place: Place) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        stream: Stream,
+        ends: Ends,
+        tls: Option<Arc<TlsFacts>>,
+        place: Place,
+    ) -> Self {
         let state = shared.state();
         let (timer, buffer) = (Timer::default(), Vec::new());
-        Self { shared, state, stream, ends, place, timer, buffer, at: 0, ended: false }
+        Self { shared, state, stream, ends, tls, place, timer, buffer, at: 0, ended: false }
     }
 
     /// Serves it until it closes.
     pub(crate) async fn run(mut self) {
         let shared = self.shared.clone();
+        let mut may_be_h2 = self.state.settings.h2c && self.tls.is_none();
         loop {
             match self.rest().await {
                 Rest::Request => self.place.busy(),
                 Rest::Closed => return,
+            }
+            if std::mem::take(&mut may_be_h2) && self.begins_h2().await {
+                let Self { shared, stream, ends, tls, place, buffer, .. } = self;
+                return Box::pin(h2::Connection::after(buffer, shared, stream, ends, tls, place).run()).await;
             }
             let state = self.take_state();
             // Boxed: the state of a request is kilobytes, and most connections rest.
@@ -116,6 +132,24 @@ impl Connection {
                 Served::Open => {}
                 Served::Closed => return,
                 Served::Upgraded(upgraded) => return Box::pin(websocket::run(&mut self, *upgraded)).await,
+            }
+        }
+    }
+
+    /// Whether the client begins with HTTP/2 (RFC 9113 §3.3). Its first word is enough: no request has that method.
+    async fn begins_h2(&mut self) -> bool {
+        let deadline = Instant::now() + self.state.settings.header_timeout;
+        loop {
+            let common = self.buffer.len().min(H2_WORD.len());
+            if self.buffer[..common] != H2_WORD[..common] {
+                return false;
+            }
+            if common == H2_WORD.len() {
+                return true;
+            }
+            // Too late, or too little: the head says so.
+            if self.ended || self.read_more(HEAD_READ_BYTES, deadline).await.is_err() {
+                return false;
             }
         }
     }
@@ -173,7 +207,7 @@ impl Connection {
             }
             Headed::Closed => return Served::Closed,
         };
-        let mut incoming = Incoming::new(self, &exchange);
+        let mut incoming = super::Incoming::H1(Incoming::new(self, &exchange));
         let mut answer = pipeline::run(shared, state, &mut exchange, &mut incoming).await;
         let unread = incoming.leftover();
         let mut record = Record::of(&exchange, state.access_log.as_deref()).counted(&shared.counters);
@@ -213,8 +247,9 @@ impl Connection {
                 || bytes.len() > limits.bytes
             {
                 match head::parse(bytes, self.ends, limits, started) {
-                    Ok(Parsed::Request(exchange, length)) => {
+                    Ok(Parsed::Request(mut exchange, length)) => {
                         self.at += length;
+                        exchange.tls.clone_from(&self.tls);
                         return Headed::Request(exchange);
                     }
                     Ok(Parsed::Partial) => {}
@@ -287,10 +322,12 @@ impl Connection {
     async fn refuse(&mut self, refusal: Refusal, started: Instant) {
         let (shared, state) = (self.shared.clone(), self.state.clone());
         let request_id = RequestId::new();
-        let answer = refusal.bare_answer(request_id.as_str());
+        let mut answer = refusal.bare_answer(request_id.as_str());
+        state.security.apply(self.tls.is_some(), false, &mut answer);
         let peer = self.ends.peer.map(|peer| peer.ip().to_canonical());
         let log = state.access_log.as_deref();
-        let mut record = Record::of_refused(peer, log, started).counted(&shared.counters);
+        let record = Record::of_refused(peer, log, started).secured(self.tls.as_deref());
+        let mut record = record.counted(&shared.counters);
         let asked = Asked {
             version: bandstand_semantics::Version::Http11,
             head: false,

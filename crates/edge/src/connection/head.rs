@@ -14,7 +14,7 @@ use crate::exchange::{Authority, Ends, Exchange, TargetParts};
 use crate::refusal::Refusal;
 
 /// Longest method, in bytes.
-const METHOD_MOST: usize = 32;
+pub(super) const METHOD_MOST: usize = 32;
 /// Longest request line, in bytes (row 14).
 pub(crate) const LINE_MOST: usize = 8 * 1024;
 /// Empty lines taken before a request line.
@@ -181,7 +181,10 @@ fn take_fields(headers: &[httparse::Header<'_>]) -> Result<Fields, Refusal> {
     Ok(fields)
 }
 
-fn take_target<'a>(method: &[u8], target: &'a [u8]) -> Result<(Option<&'a [u8]>, TargetParts), Refusal> {
+pub(super) fn take_target<'a>(
+    method: &[u8],
+    target: &'a [u8],
+) -> Result<(Option<&'a [u8]>, TargetParts), Refusal> {
     let within = |part: &[u8]| {
         let from = part.as_ptr() as usize - target.as_ptr() as usize;
         (from, from + part.len())
@@ -226,7 +229,7 @@ fn take_host(version: Version, authority: Option<&[u8]>, fields: &Fields) -> Res
     Ok(authority.or(field).unwrap_or_default())
 }
 
-fn framing_error(error: FramingError) -> Refusal {
+pub(super) fn framing_error(error: FramingError) -> Refusal {
     match error {
         FramingError::UnsupportedCoding => Refusal::UnsupportedCoding,
         _ => Refusal::BadFraming,
@@ -234,7 +237,7 @@ fn framing_error(error: FramingError) -> Refusal {
 }
 
 /// RFC 9110 §10.1.1: only `100-continue`, and it means nothing in HTTP/1.0 or without a body.
-fn expectation(version: Version, fields: &Fields, framing: Framing) -> Result<bool, Refusal> {
+pub(super) fn expectation(version: Version, fields: &Fields, framing: Framing) -> Result<bool, Refusal> {
     match fields.first("expect") {
         None => Ok(false),
         Some(value) if value.eq_ignore_ascii_case(b"100-continue") => {
@@ -245,7 +248,7 @@ fn expectation(version: Version, fields: &Fields, framing: Framing) -> Result<bo
 }
 
 /// The only value of a field; an error when there are two.
-fn single<'a>(fields: &'a Fields, name: &'a str) -> Result<Option<&'a [u8]>, ()> {
+pub(super) fn single<'a>(fields: &'a Fields, name: &'a str) -> Result<Option<&'a [u8]>, ()> {
     let mut values = fields.all(name);
     let first = values.next();
     if values.next().is_some() { Err(()) } else { Ok(first) }

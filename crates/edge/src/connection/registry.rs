@@ -153,6 +153,23 @@ impl Place {
         self
     }
 
+    /// It is this address's from now on: a proxy has said whose it is.
+    ///
+    /// # Errors
+    /// The address has its share.
+    pub(crate) fn count(&mut self, address: IpAddr) -> Result<(), Full> {
+        let mut inner = self.registry.connections.lock();
+        let most = inner.most_each.unwrap_or(usize::MAX);
+        let count = inner.each.entry(address).or_default();
+        if *count >= most {
+            return Err(Full::Address);
+        }
+        *count += 1;
+        debug_assert!(self.address.is_none(), "a connection is counted once");
+        self.address = Some(address);
+        Ok(())
+    }
+
     /// Whether the connection is to close once it is at rest, since its address is no longer served.
     pub(crate) fn is_leaving(&self) -> bool {
         self.door.as_ref().is_some_and(|door| door.closed.load(Ordering::Acquire))

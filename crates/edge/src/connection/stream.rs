@@ -1,12 +1,12 @@
-//! A client's socket, TCP or Unix.
+//! A client's socket, TCP or Unix, or TLS over TCP.
 //!
-//! Owns reading, writing and sending files without copying them through us. A file that is not in memory is read ahead
+//! Owns reading, writing and sending files, without copying them through us where nothing has to be encrypted. A file that is not in memory is read ahead
 //! on the blocking pool first, so that a slow disk holds up one client and not the reactor.
 
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +14,9 @@ use std::task::{Context, Poll};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::tls::TlsStream;
+use crate::tls::stream::WRITE_BYTES;
 
 /// Bytes of one `sendfile`: large enough to fill a socket, small enough to let others have their turn.
 const SEND_BYTES: u64 = 1024 * 1024;
@@ -24,6 +27,8 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     /// Unix.
     Unix(UnixStream),
+    /// TLS, after its handshake.
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -34,15 +39,18 @@ impl Stream {
         buffer: &mut Vec<u8>,
         room: usize,
     ) -> Poll<io::Result<usize>> {
-        buffer.reserve(room);
+        if !matches!(self, Self::Tls(_)) {
+            buffer.reserve(room);
+        }
         // The future holds no state of its own: made anew for each poll, it is a plain read.
         match self {
             Self::Tcp(stream) => std::pin::pin!(stream.read_buf(buffer)).poll(context),
             Self::Unix(stream) => std::pin::pin!(stream.read_buf(buffer)).poll(context),
+            Self::Tls(stream) => stream.poll_read(context, buffer, room),
         }
     }
 
-    /// Writes some of `slices`.
+    /// Writes some of `slices`. After `Pending` it has to be called with the same bytes again; more may follow them.
     pub(crate) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
@@ -53,57 +61,66 @@ impl Stream {
             (Self::Tcp(stream), many) => Pin::new(stream).poll_write_vectored(context, many),
             (Self::Unix(stream), [one]) => Pin::new(stream).poll_write(context, one),
             (Self::Unix(stream), many) => Pin::new(stream).poll_write_vectored(context, many),
+            (Self::Tls(stream), slices) => stream.poll_write(context, slices),
         }
     }
 
     /// Sends some of a file; `Ok(0)` when the file ends before `offset`. Waits until the socket takes more.
-    pub(crate) async fn send_file(&self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<u64> {
+    pub(crate) async fn send_file(&mut self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<u64> {
         let count = length.min(SEND_BYTES);
         if !is_cached(file, offset) {
             read_ahead(file.clone(), offset, count).await?;
         }
-        let send = || {
+        let copy = |socket: BorrowedFd<'_>| {
             let mut at = offset;
-            let sent = match self {
-                Self::Tcp(stream) => {
-                    rustix::fs::sendfile(stream.as_fd(), file.as_fd(), Some(&mut at), count as usize)
-                }
-                Self::Unix(stream) => {
-                    rustix::fs::sendfile(stream.as_fd(), file.as_fd(), Some(&mut at), count as usize)
-                }
-            };
+            let sent = rustix::fs::sendfile(socket, file.as_fd(), Some(&mut at), count as usize);
             Ok(sent? as u64)
         };
         match self {
-            Self::Tcp(stream) => stream.async_io(Interest::WRITABLE, send).await,
-            Self::Unix(stream) => stream.async_io(Interest::WRITABLE, send).await,
+            Self::Tcp(stream) => stream.async_io(Interest::WRITABLE, || copy(stream.as_fd())).await,
+            Self::Unix(stream) => stream.async_io(Interest::WRITABLE, || copy(stream.as_fd())).await,
+            Self::Tls(stream) => send_encrypted(stream, file, offset, count).await,
         }
     }
 
     /// Makes the end of the connection one that nobody takes for the end of an answer: a reset instead of a FIN.
-    pub(crate) fn reset_on_close(&self) {
-        if let Self::Tcp(stream) = self {
-            // If it fails the connection ends with a FIN, as it would have without us.
-            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
-        }
+    pub(crate) fn reset_on_close(&mut self) {
+        let socket = match self {
+            Self::Tcp(stream) => &*stream,
+            Self::Tls(stream) => {
+                stream.abort();
+                stream.socket()
+            }
+            Self::Unix(_) => return,
+        };
+        // If it fails the connection ends with a FIN, as it would have without us.
+        let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
     }
 
     /// Ends our side; the client still may send.
-    pub(crate) fn shut_down_writing(&self) {
+    pub(crate) fn shut_down_writing(&mut self) {
         // The other end may be gone already, which is what we are about to find out anyway.
         let _ = match self {
             Self::Tcp(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
             Self::Unix(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Write),
+            Self::Tls(stream) => {
+                stream.shut_down_writing();
+                Ok(())
+            }
         };
     }
 
     /// What the other end does, while nothing is read from it. Registers for a change of `Silent`; what else is seen
     /// stays readable, so that the reactor has no more news of it and the caller has to look again.
     pub(crate) fn poll_other(&self, context: &mut Context<'_>) -> Other {
+        if matches!(self, Self::Tls(stream) if stream.holds()) {
+            return Other::Speaks;
+        }
         for _ in 0..2 {
             let ready = match self {
                 Self::Tcp(stream) => stream.poll_read_ready(context),
                 Self::Unix(stream) => stream.poll_read_ready(context),
+                Self::Tls(stream) => stream.socket().poll_read_ready(context),
             };
             match ready {
                 Poll::Ready(Ok(())) => {}
@@ -116,6 +133,7 @@ impl Stream {
                 _ if other != Other::Silent => return other,
                 Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
                 Self::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+                Self::Tls(stream) => stream.socket().try_io(Interest::READABLE, nothing),
             };
         }
         Other::Speaks
@@ -126,6 +144,7 @@ impl Stream {
         let mut fds = [match self {
             Self::Tcp(stream) => PollFd::new(stream, wanted),
             Self::Unix(stream) => PollFd::new(stream, wanted),
+            Self::Tls(stream) => PollFd::new(stream.socket(), wanted),
         }];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         if rustix::event::poll(&mut fds, Some(&at_once)).is_err() {
@@ -136,7 +155,7 @@ impl Stream {
             Other::Gone
         } else if seen.contains(PollFlags::RDHUP) {
             // The other end of a Unix socket hangs up when it closes: this one has not.
-            if matches!(self, Self::Tcp(_)) { Other::Ended } else { Other::Speaks }
+            if matches!(self, Self::Unix(_)) { Other::Speaks } else { Other::Ended }
         } else if seen.contains(PollFlags::IN) {
             Other::Speaks
         } else {
@@ -156,6 +175,25 @@ pub(crate) enum Other {
     Ended,
     /// It has closed or reset the connection.
     Gone,
+}
+
+/// One piece of a file, read into memory and encrypted. The kernel could do both, where it has the module for it and the library
+/// follows a change of keys; neither is common enough to count on.
+async fn send_encrypted(
+    stream: &mut TlsStream,
+    file: &Arc<File>,
+    offset: u64,
+    count: u64,
+) -> io::Result<u64> {
+    // As much as one write takes, so that limits of time see every piece that the client takes.
+    let mut piece = Vec::with_capacity(WRITE_BYTES.min(usize::try_from(count).unwrap_or(WRITE_BYTES)));
+    // It is in memory, or is on its way there.
+    rustix::io::pread(file, rustix::buffer::spare_capacity(&mut piece), offset)?;
+    if piece.is_empty() {
+        return Ok(0);
+    }
+    let write = std::future::poll_fn(|context| stream.poll_write(context, &[IoSlice::new(&piece)]));
+    Ok(write.await? as u64)
 }
 
 /// Whether the next byte can be read without waiting for a disk. Read-ahead makes one byte stand for its neighbours.

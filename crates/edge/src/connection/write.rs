@@ -73,9 +73,7 @@ pub(crate) fn head(
     }
     out.extend_from_slice(b"\r\n");
     let (mut date, mut server) = (false, false);
-    for (name, value) in
-        answer.shared_fields.iter().flat_map(|fields| fields.iter()).chain(answer.fields.iter())
-    {
+    for (name, value) in answer.all_fields() {
         date |= name.len() == 4 && name.eq_ignore_ascii_case(b"date");
         server |= name.len() == 6 && name.eq_ignore_ascii_case(b"server");
         field(name, value, out);

@@ -34,6 +34,7 @@ pub(super) async fn status(shared: &Shared, pss: bool) -> Status {
         uptime: shared.started.elapsed().as_secs_f64(),
         connections: shared.connections.len(),
         counters: shared.counters.snapshot(),
+        violations: shared.violations.counts(),
         ..of_fleet(&view, &pool, now)
     };
     let Ok(status) = tokio::task::spawn_blocking(move || {

@@ -22,7 +22,7 @@ pub use place::Place;
 pub use protocol::{Command, Scale, VERSION, Whose};
 pub use socket::{Control, open};
 pub use status::{
-    Failure, Generation, Memory, Queue, Reload, Running, Stack, Stacks, Status, Template, Worker,
+    Failure, Generation, Memory, Queue, Reload, Running, Stack, Stacks, Status, Template, Violation, Worker,
 };
 
 pub use crate::observe::counters::{Counts, Times};

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bandstand_certificates::acme::Zeal;
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,6 +15,7 @@ use super::protocol::{Command, Scale};
 use super::serve::{Outcome, Steps};
 use crate::server::orders::{Order, Orders, Progress, Scaling};
 use crate::shared::Shared;
+use crate::tls::acme;
 
 /// For a change of workers or logs: the task that makes it does not wait for anything else.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +39,12 @@ impl Desk {
             Command::Stop { now } => self.order(if now { Order::StopNow } else { Order::Stop }).await,
             Command::Reopen => self.reopen().await,
             Command::Drain => self.order(Order::DrainWorkers).await,
+            Command::Certificates => field("certificates", acme::entries(&self.shared)),
+            Command::Renew { force } => {
+                let zeal = if force { Zeal::Force } else { Zeal::Now };
+                field("outcomes", self.shared.tls.acme.renew(zeal).await?)
+            }
+            Command::Rehearse => field("outcomes", self.shared.tls.acme.rehearse().await?),
         }
     }
 

@@ -36,6 +36,15 @@ pub enum Command {
     Reopen,
     /// All workers finish and leave.
     Drain,
+    /// What there is of certificates.
+    Certificates,
+    /// Certificates of the authority on the network, anew where that is due.
+    Renew {
+        /// Where it is not due too.
+        force: bool,
+    },
+    /// The authorities' test twins asked whether they would issue.
+    Rehearse,
 }
 
 /// Whose stacks.
@@ -59,7 +68,19 @@ pub enum Scale {
 }
 
 /// The words of the commands; documents, messages and the parser read them here.
-const COMMANDS: &[&str] = &["status", "requests", "stacks", "scale", "reload", "stop", "reopen", "drain"];
+const COMMANDS: &[&str] = &[
+    "status",
+    "requests",
+    "stacks",
+    "scale",
+    "reload",
+    "stop",
+    "reopen",
+    "drain",
+    "certificates",
+    "renew",
+    "rehearse",
+];
 
 impl Command {
     /// Reads a request; unknown fields are passed over.
@@ -92,6 +113,9 @@ impl Command {
             Some("stop") => Ok(Self::Stop { now: switch(&request, "now")? }),
             Some("reopen") => Ok(Self::Reopen),
             Some("drain") => Ok(Self::Drain),
+            Some("certificates") => Ok(Self::Certificates),
+            Some("renew") => Ok(Self::Renew { force: switch(&request, "force")? }),
+            Some("rehearse") => Ok(Self::Rehearse),
             Some(name) => Err(format!("there is no command `{name}`; there are {}", COMMANDS.join(", "))),
             None => Err(format!("the request has no `command`; there are {}", COMMANDS.join(", "))),
         }
@@ -111,6 +135,9 @@ impl Command {
             Self::Stop { now } => ("stop", json!({ "now": now })),
             Self::Reopen => ("reopen", json!({})),
             Self::Drain => ("drain", json!({})),
+            Self::Certificates => ("certificates", json!({})),
+            Self::Renew { force } => ("renew", json!({ "force": force })),
+            Self::Rehearse => ("rehearse", json!({})),
         };
         let mut request = json!({ "bandstand": VERSION, "command": name });
         if let (Some(request), Value::Object(fields)) = (request.as_object_mut(), fields) {
@@ -203,6 +230,10 @@ mod tests {
             (r#""command":"stop","now":true"#, Command::Stop { now: true }),
             (r#""command":"reopen""#, Command::Reopen),
             (r#""command":"drain""#, Command::Drain),
+            (r#""command":"certificates""#, Command::Certificates),
+            (r#""command":"renew""#, Command::Renew { force: false }),
+            (r#""command":"renew","force":true"#, Command::Renew { force: true }),
+            (r#""command":"rehearse""#, Command::Rehearse),
         ] {
             let line = format!("{{\"bandstand\":1,{fields}}}");
             assert_eq!(Command::read(line.as_bytes()).as_ref(), Ok(&wanted), "{line}");

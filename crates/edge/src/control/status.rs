@@ -46,6 +46,20 @@ pub struct Status {
     pub last_reload: Option<Reload>,
     /// Since the start.
     pub counters: Counts,
+    /// What browsers reported of the Content-Security-Policy (`csp_reports`), the most frequent first; at most 256.
+    pub violations: Vec<Violation>,
+}
+
+/// Reports of one kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Violation {
+    /// The directive that was violated, or `_other`.
+    pub directive: String,
+    /// Scheme, host and port of what was blocked, or a word such as `inline`; `_other` for the rest.
+    pub blocked: String,
+    /// How many reports.
+    pub count: u64,
 }
 
 /// A state of code and settings.

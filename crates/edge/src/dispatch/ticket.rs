@@ -5,7 +5,7 @@
 //! Invariant: nothing is said about an exchange that the worker does not hold any more.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bandstand_wire::{Flags, limits};
@@ -45,6 +45,11 @@ impl Ticket {
     /// Where the events come.
     pub(crate) fn reply(&self) -> &Reply {
         &self.reply
+    }
+
+    /// Alive as long as the pool holds it, though the ticket be gone: what was begun for a client that has left.
+    pub(crate) fn trail(&self) -> Weak<Reply> {
+        Arc::downgrade(&self.reply)
     }
 
     /// For stories in which the test is the worker.

@@ -76,6 +76,7 @@ mod tests {
                 server_name: b"",
                 server_port: 0,
                 body_length: None,
+                tls: None,
             };
             head.encode([].into_iter(), &mut payload);
             assert_eq!(split(&shorten(&payload)), (&b"GET"[..], kept));

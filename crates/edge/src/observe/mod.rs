@@ -8,3 +8,4 @@ mod pretty;
 pub(crate) mod record;
 pub(crate) mod request_id;
 mod sink;
+pub(crate) mod violations;

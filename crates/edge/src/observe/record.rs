@@ -19,6 +19,7 @@ use super::sink::{Sink, Target};
 use crate::dev::note::Note;
 use crate::dispatch::reply::Trace;
 use crate::exchange::Exchange;
+use crate::tls::TlsFacts;
 
 /// Where access records go.
 pub(crate) struct AccessLog {
@@ -77,6 +78,8 @@ pub(crate) struct Record<'a> {
     method: String,
     path: String,
     protocol: &'static str,
+    /// Version of TLS on our own connection.
+    tls: Option<&'static str>,
     pub(crate) status: u16,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
@@ -104,6 +107,7 @@ impl<'a> Record<'a> {
             method: text(exchange.method()),
             path: text(exchange.raw_path()),
             protocol: exchange.version.as_protocol(),
+            tls: exchange.tls.as_ref().map(|tls| tls.version),
             status: 0,
             bytes_in: exchange.bytes_in,
             bytes_out: 0,
@@ -128,6 +132,7 @@ impl<'a> Record<'a> {
             method: String::new(),
             path: String::new(),
             protocol: "HTTP/1.1",
+            tls: None,
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -137,6 +142,13 @@ impl<'a> Record<'a> {
             note: None,
             is_noise: false,
         }
+    }
+
+    /// It came over TLS.
+    pub(crate) fn secured(mut self, tls: Option<&TlsFacts>) -> Self {
+        self.tls = tls.map(|tls| tls.version);
+        self.scheme = if tls.is_some() { "https" } else { self.scheme };
+        self
     }
 
     /// It counts, whether or not there is a log.
@@ -191,11 +203,10 @@ impl<'a> Record<'a> {
         optional(&mut line, "app_ms", self.trace.service_us.map(|us| format!("{:.3}", f64::from(us) / 1e3)));
         optional(&mut line, "worker", self.trace.worker.map(|number| number.to_string()));
         optional(&mut line, "generation", self.trace.generation.map(|number| number.to_string()));
-        // No cache or TLS yet: the keys are there for those who read the log. Routes are known in `dev`.
+        // No cache yet: the key is there for those who read the log. Routes are known in `dev`.
         optional(&mut line, "route", self.note.as_ref().and_then(|note| note.route.as_deref()).map(quoted));
-        for name in ["cache", "tls"] {
-            optional(&mut line, name, None);
-        }
+        optional(&mut line, "cache", None);
+        optional(&mut line, "tls", self.tls.map(|version| format!("\"{version}\"")));
         if let Some(note) = &self.note {
             optional(&mut line, "db_queries", Some(note.sql.to_string()));
             optional(&mut line, "db_ms", Some(format!("{:.2}", note.sql_ms)));

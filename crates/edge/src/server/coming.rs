@@ -18,6 +18,7 @@ use super::orders::Progress;
 use super::{Run, service};
 use crate::observe::record::AccessLog;
 use crate::shared::State;
+use crate::tls::Setup;
 
 /// A generation that does not serve yet.
 pub(super) struct Coming {
@@ -26,6 +27,8 @@ pub(super) struct Coming {
     pub(super) access_log: Option<Arc<AccessLog>>,
     /// New addresses, bound and silent.
     pub(super) bound: Option<Bound>,
+    /// Certificates and what is spoken with them, read again.
+    pub(super) tls: Option<Setup>,
     /// How many workers it has to have.
     pub(super) wanted: usize,
     /// Those that have said hello.
@@ -100,7 +103,7 @@ impl Coming {
         asked: Option<Asked>,
     ) -> Self {
         let (ready, state, test) = (Vec::new(), Made::No, Test::Open);
-        Self { generation, run, access_log, bound, wanted, ready, state, test, asked }
+        Self { generation, run, access_log, bound, tls: None, wanted, ready, state, test, asked }
     }
 
     /// How far it is, for people.

@@ -468,7 +468,10 @@ impl Conductor {
 
     fn open(&mut self, bound: Bound) {
         self.doors.open(bound, &self.shared);
-        let urls = self.doors.urls();
+        self.doors.tell_https_port(&self.shared);
+        self.doors.follow_quic(&self.shared);
+        crate::tls::acme::follow(&self.shared);
+        let urls = self.doors.urls(&self.shared.state().settings);
         self.show(|view| view.addresses = urls);
     }
 
@@ -528,8 +531,11 @@ impl Conductor {
         let app = state.project.as_ref().and_then(|project| project.said.app.clone()).unwrap_or_default();
         let app = app.strip_suffix(":application").unwrap_or(&app);
         logging::flush();
-        let sentence = format!("ready on {} ({workers}, {app})", self.doors.urls().join(", "));
+        let sentence = format!("ready on {} ({workers}, {app})", self.doors.urls(&state.settings).join(", "));
         eprintln!("bandstand: {sentence}");
+        if let Some(hint) = crate::tls::local::hint(&self.shared.tls) {
+            eprintln!("bandstand: {hint}");
+        }
         self.hook("when_ready", String::new());
         service::store(&self.doors.sockets());
         service::ready(&sentence);

@@ -7,13 +7,16 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use bandstand_config::Bind;
+use bandstand_config::{Bind, Settings};
 use tokio::task::JoinHandle;
 
+use crate::arrival;
 use crate::connection::registry::Door;
 use crate::handed_down::HandedDown;
-use crate::listener::{self, BindError, Listener};
+use crate::listener::{self, BindError, Listener, Location};
+use crate::server::quic::{self, Quic};
 use crate::shared::Shared;
 
 /// What is bound and does not accept yet.
@@ -22,18 +25,21 @@ pub(super) struct Bound {
     listeners: Vec<(Bind, Listener)>,
     /// Files of Unix sockets that were bound here: those of sockets that were handed down may serve another program.
     files: Vec<PathBuf>,
+    /// The UDP sockets beside them.
+    quic: quic::Ready,
 }
 
 /// All addresses that are served.
 #[derive(Default)]
 pub(super) struct Doors {
     open: Vec<Entrance>,
+    quic: Quic,
 }
 
 /// One socket that accepts.
 struct Entrance {
     bind: Bind,
-    url: String,
+    location: Location,
     port: Option<u16>,
     /// The same socket, to be handed on; `None`: the system had no descriptor left.
     socket: Option<OwnedFd>,
@@ -67,6 +73,30 @@ impl Bound {
     }
 }
 
+impl Bound {
+    /// Binds the UDP sockets beside them, as far as HTTP/3 is to be spoken there.
+    ///
+    /// # Errors
+    /// The first that cannot be bound.
+    pub(super) fn add_udp(
+        &mut self,
+        settings: &Settings,
+        handed_down: &mut HandedDown,
+    ) -> Result<(), BindError> {
+        let listeners = self.listeners.iter().filter_map(|(bind, listener)| match listener {
+            Listener::Tcp(socket) => Some(quic::Listener { bind, socket: socket.as_fd() }),
+            Listener::Unix(..) => None,
+        });
+        self.quic = quic::bind(listeners, settings, handed_down)?;
+        Ok(())
+    }
+
+    /// Where they are.
+    pub(super) fn locations(&self) -> Vec<Location> {
+        self.listeners.iter().map(|(_, listener)| listener.location()).collect()
+    }
+}
+
 impl Drop for Bound {
     fn drop(&mut self) {
         self.files.iter().for_each(|file| remove(file));
@@ -82,19 +112,41 @@ impl Doors {
     /// Begins to accept.
     pub(super) fn open(&mut self, mut bound: Bound, shared: &Arc<Shared>) {
         bound.files.clear();
+        self.quic.take(std::mem::take(&mut bound.quic));
         for (bind, listener) in std::mem::take(&mut bound.listeners) {
             let door = Arc::new(Door::default());
-            let (url, port) = (listener.url(), listener.port());
+            let (location, port) = (listener.location(), listener.port());
             let file = listener.file().map(Path::to_owned);
             let socket = listener.duplicate().ok();
-            let (shared, through) = (shared.clone(), door.clone());
+            let shared = shared.clone();
+            let through =
+                arrival::Entrance { bind: bind.clone(), port: port.unwrap_or(0), door: door.clone() };
             let accepting = tokio::spawn(async move {
                 if let Err(error) = listener.accept(shared, through).await {
                     tracing::error!(%error, "a listener failed");
                 }
             });
-            self.open.push(Entrance { bind, url, port, socket, file, door, accepting });
+            self.open.push(Entrance { bind, location, port, socket, file, door, accepting });
         }
+    }
+
+    /// Speaks HTTP/3 where it is to be spoken, as the settings are now, and tells of it.
+    pub(super) fn follow_quic(&mut self, shared: &Arc<Shared>) {
+        let listeners = self.open.iter().filter(|entrance| entrance.port.is_some()).filter_map(|entrance| {
+            Some(quic::Listener { bind: &entrance.bind, socket: entrance.socket.as_ref()?.as_fd() })
+        });
+        self.quic.follow(listeners, shared);
+    }
+
+    /// Where redirects to HTTPS go: the first port that speaks TLS, as the settings are now.
+    pub(super) fn tell_https_port(&self, shared: &Shared) {
+        let state = shared.state();
+        let speaks_tls = |entrance: &&Entrance| {
+            let port = entrance.port.unwrap_or(0);
+            port != 0 && listener::speaks_tls(&state.settings, &entrance.bind, port)
+        };
+        let port = self.open.iter().filter(speaks_tls).find_map(|entrance| entrance.port);
+        shared.https_port.store(port.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Closes all but `binds`; their connections close as they come to rest. The addresses that are gone.
@@ -113,6 +165,7 @@ impl Doors {
 
     /// Accepts no more. `files`: those of Unix sockets are removed, nobody else needs them.
     pub(super) fn close_all(&mut self, files: bool) {
+        self.quic.close_all();
         std::mem::take(&mut self.open).into_iter().for_each(|entrance| entrance.close(files));
     }
 
@@ -122,9 +175,15 @@ impl Doors {
         ports.filter_map(|(bind, port)| Some((bind, port?))).collect()
     }
 
+    /// Where those of `binds` are.
+    pub(super) fn locations(&self, binds: &[Bind]) -> Vec<Location> {
+        let kept = self.open.iter().filter(|entrance| binds.contains(&entrance.bind));
+        kept.map(|entrance| entrance.location.clone()).collect()
+    }
+
     /// As a person would type them.
-    pub(super) fn urls(&self) -> Vec<String> {
-        self.open.iter().map(|entrance| entrance.url.clone()).collect()
+    pub(super) fn urls(&self, settings: &Settings) -> Vec<String> {
+        self.open.iter().map(|entrance| entrance.location.url(&entrance.bind, settings)).collect()
     }
 
     /// `(address as it is written in the settings, socket)`, for a program that takes over.
@@ -132,7 +191,7 @@ impl Doors {
         let sockets = self.open.iter().filter_map(|entrance| {
             entrance.socket.as_ref().map(|socket| (entrance.bind.to_string(), socket.as_fd()))
         });
-        sockets.collect()
+        sockets.chain(self.quic.sockets()).collect()
     }
 }
 
@@ -190,7 +249,7 @@ mod tests {
         let new = binds(&["127.0.0.1:0"]);
         doors.open(Bound::all(&new, &mut HandedDown::default()).unwrap(), &shared);
         assert_eq!(doors.keep_only(&second, &shared), [bind(&goes).to_string()]);
-        assert_eq!(doors.urls().len(), 2);
+        assert_eq!(doors.urls(&shared.state().settings).len(), 2);
         assert!(!goes.exists() && stays.exists());
         assert!(waiting.peer_addr().is_ok());
         assert!(std::os::unix::net::UnixStream::connect(&stays).is_ok());

@@ -78,6 +78,12 @@ pub fn worker_environment(run: &Run) -> Vec<(OsString, OsString)> {
     set("BANDSTAND_READY_CHECK", settings.ready_check.words().into());
     let timeout = settings.timeout.map(|timeout| timeout.as_secs_f64().to_string());
     set("BANDSTAND_TIMEOUT", timeout.unwrap_or_default().into());
+    // For `bandstand.downloads`: which folders the edge sends files of.
+    let protected = settings.protected.iter().map(|folder| {
+        let root = std::path::absolute(&folder.root).unwrap_or_else(|_| folder.root.clone());
+        serde_json::json!([folder.url, root.to_string_lossy()])
+    });
+    set("BANDSTAND_PROTECTED", serde_json::Value::from_iter(protected).to_string().into());
     if run.mode == Mode::Dev {
         set("BANDSTAND_DEV", "1".into());
         set("BANDSTAND_BROWSER_RELOAD", u8::from(settings.browser_reload).to_string().into());

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bandstand_config::{Loaded, Origin, ProjectSettings, Settings};
 
 use super::{Mode, state_of};
-use crate::assets::{HashedNames, Manifest, Root, RootKind};
+use crate::assets::{HashedNames, Manifest, Root, RootKind, Siblings};
+use crate::hosts;
 use crate::observe::record::AccessLog;
 use crate::shared::{Project, State};
 
@@ -33,8 +34,8 @@ pub(super) fn greet(
     for note in loaded.notes.iter().filter(|note| !known.contains(note)) {
         tracing::info!("{note}");
     }
-    let assets = open_assets(&loaded.settings)?;
-    let hosts = hosts_of(&said);
+    let assets = open_assets(&loaded.settings, mode)?;
+    let hosts = hosts::of_project(&loaded.settings, &said);
     let state = state_of(&loaded.settings, Some(Project { said, assets, hosts }), access_log, generation);
     Ok(State { notes: loaded.notes, ..state })
 }
@@ -48,7 +49,7 @@ fn prefer_finders(loaded: &mut Loaded, said: &ProjectSettings) {
     }
 }
 
-fn open_assets(settings: &Settings) -> Result<Manifest, String> {
+fn open_assets(settings: &Settings, mode: Mode) -> Result<Manifest, String> {
     let mut roots = Vec::new();
     if let Some(mount) = &settings.static_files {
         roots.push(Root {
@@ -70,15 +71,7 @@ fn open_assets(settings: &Settings) -> Result<Manifest, String> {
     for warning in assets.warnings() {
         tracing::warn!("{warning}");
     }
-    Ok(assets)
-}
-
-/// Django's `ALLOWED_HOSTS`; with `DEBUG` and none given, Django answers for this machine only (its documentation of the
-/// setting). `None` for other apps: they answer for any host.
-fn hosts_of(said: &ProjectSettings) -> Option<Vec<String>> {
-    let django = said.django.as_ref()?;
-    if django.debug && django.allowed_hosts.is_empty() {
-        return Some([".localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec());
-    }
-    Some(django.allowed_hosts.clone())
+    // Under `dev` files change faster than their siblings are made.
+    let makes = settings.static_compress && mode != Mode::Dev && settings.static_files.is_some();
+    Ok(assets.with_siblings(makes.then(|| Siblings::start(&settings.state_dir)).flatten()))
 }

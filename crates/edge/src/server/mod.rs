@@ -20,7 +20,9 @@ pub(crate) mod outage;
 mod pid_file;
 mod prepare;
 mod probe;
+mod quic;
 mod recycle;
+mod rights;
 mod scale;
 mod service;
 mod stop;
@@ -29,7 +31,7 @@ pub(crate) mod view;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU16, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -43,15 +45,22 @@ use self::doors::Bound;
 pub use self::environment::worker_environment;
 use self::outage::Outage;
 use self::pid_file::PidFile;
+pub use self::rights::{is_low, unprivileged};
 use self::view::FleetView;
+use crate::access::passwords::Verifier;
+use crate::access::rates::Rates;
 use crate::connection::registry::Registry;
 use crate::control::{self, Control, Place};
 use crate::dev::Dev;
 use crate::dispatch::{Limits, Pace, Pool};
+use crate::filters::alt_svc::AltSvc;
+use crate::filters::security::Security;
 use crate::handed_down::HandedDown;
 use crate::observe::counters::Counters;
+use crate::observe::violations::Violations;
 use crate::observe::{logging, record::AccessLog};
 use crate::shared::{DateClock, Phase, Project, Shared, State};
+use crate::tls::Tls;
 
 /// Orders that may wait for the conductor; who gives more waits.
 const ORDERS: usize = 16;
@@ -118,24 +127,28 @@ pub fn serve(run: Run) -> Result<(), ServeError> {
     let settings = run.loaded.settings.clone();
     let cannot =
         |what: &'static str| move |error: std::io::Error| ServeError::new(format!("{what}: {error}"));
+    rights::give_away_early(&settings)?;
     let mut handed_down = HandedDown::take();
     logging::start(settings.log, settings.log_format).map_err(cannot("cannot start the log"))?;
     let access_log = AccessLog::open(&settings.access_log, settings.log_format, owner_of_logs(&settings)?)
         .map_err(cannot("cannot open the access log"))?;
-    let bound =
+    // As whoever starts: keys are often root's alone.
+    let tls = Arc::new(Tls::new());
+    tls.apply(tls.prepare(&settings).map_err(ServeError::new)?);
+    let mut bound =
         Bound::all(&settings.bind, &mut handed_down).map_err(|error| ServeError::new(error.to_string()))?;
+    bound.add_udp(&settings, &mut handed_down).map_err(|error| ServeError::new(error.to_string()))?;
     let control = open_control(&run, &mut handed_down)?;
     let pid_file = Arc::new(PidFile::at(settings.pid.as_deref()));
     if handed_down.ready.is_none() {
         pid_file.write().map_err(ServeError::new)?;
     }
-    bandstand_supervisor::drop_privileges(settings.user.as_deref(), settings.group.as_deref())
-        .map_err(|error| ServeError::new(error.to_string()))?;
+    rights::give_away(&settings, run.mode)?;
     raise_descriptor_limit();
     let pace = Pace::default();
     let runtime = runtime(&settings, &pace).map_err(cannot("cannot start the runtime"))?;
     let result = runtime.block_on(async {
-        let shared = share(&settings, access_log.map(Arc::new));
+        let shared = Shared { tls, ..share(&settings, access_log.map(Arc::new)) };
         let heir_of = handed_down.ready.take();
         // What nobody has claimed is closed, here and in the service manager's store.
         service::forget(&handed_down.unclaimed());
@@ -242,6 +255,8 @@ async fn serve_until_stopped(
         tokio::spawn(crate::dev::course::follow(dev, changed, orders.clone()));
     }
     tokio::spawn(service::keep_alive());
+    tokio::spawn(crate::tls::local::keep(shared.tls.clone()));
+    tokio::spawn(crate::tls::files::watch(shared.clone()));
     let result = conductor.run(signals, ordered).await;
     if let Some(log) = &shared.state().access_log {
         log.flush();
@@ -261,6 +276,12 @@ pub(crate) fn share(settings: &Settings, access_log: Option<Arc<AccessLog>>) -> 
         ),
         clock: DateClock::new(),
         started: Instant::now(),
+        tls: Arc::new(Tls::new()),
+        rates: Rates::new(Instant::now()),
+        passwords: Verifier::new(),
+        violations: Violations::default(),
+        https_port: AtomicU16::new(0),
+        alt_svc: AltSvc::default(),
         counters: Counters::new(),
         dropped_fields: AtomicU64::new(0),
         fleet: Mutex::new(FleetView::default()),
@@ -280,6 +301,7 @@ pub(crate) fn state_of(
     let networks = peers.networks.iter().map(|network| (network.address, network.prefix));
     State {
         trusted: TrustedProxies::from_networks(networks, peers.unix),
+        security: Security::new(settings, project.as_ref().and_then(|project| project.said.django.as_ref())),
         settings: settings.clone(),
         project,
         access_log,

@@ -12,6 +12,7 @@ use super::doors::Bound;
 use crate::handed_down::HandedDown;
 use crate::listener::BindError;
 use crate::observe::record::AccessLog;
+use crate::tls::{Setup, Tls};
 
 /// Ready to begin a generation.
 pub(super) struct Prepared {
@@ -19,6 +20,8 @@ pub(super) struct Prepared {
     /// The addresses that are new.
     pub(super) bound: Bound,
     pub(super) access_log: Option<Arc<AccessLog>>,
+    /// Certificates and what is spoken with them.
+    pub(super) tls: Setup,
     /// What has changed in vain, in sentences.
     pub(super) notes: Vec<String>,
 }
@@ -31,6 +34,7 @@ pub(super) struct Present {
     pub(super) served: Vec<(Bind, u16)>,
     /// All addresses that are served.
     pub(super) open: Vec<Bind>,
+    pub(super) tls: Arc<Tls>,
 }
 
 /// Opens what `run` has and `present` has not.
@@ -40,6 +44,7 @@ pub(super) struct Present {
 pub(super) fn prepare(run: Run, present: Present) -> Result<Prepared, String> {
     let settings = &run.loaded.settings;
     let notes = lasting(&present.settings, settings);
+    let tls = present.tls.prepare(settings)?;
     let missing = present.missing(&settings.bind)?;
     let bound = Bound::all(&missing, &mut HandedDown::default()).map_err(|error| present.account(&error))?;
     let log = |settings: &Settings| (settings.access_log.clone(), settings.log_format);
@@ -50,7 +55,7 @@ pub(super) fn prepare(run: Run, present: Present) -> Result<Prepared, String> {
             .map_err(|error| format!("cannot open the access log: {error}"))?
             .map(Arc::new)
     };
-    Ok(Prepared { run, bound, access_log, notes })
+    Ok(Prepared { run, bound, access_log, tls, notes })
 }
 
 impl Present {
@@ -113,10 +118,11 @@ mod tests {
 
     #[test]
     fn descriptors_are_passed_at_a_start_only() {
-        let tcp = |port| Bind::Tcp { host: "127.0.0.1".into(), port };
+        let tcp = |port| Bind::Tcp { host: "127.0.0.1".into(), port, scheme: None };
         let settings = shared(|_| {}).state().settings.clone();
         let open = vec![tcp(8000), Bind::Fd(3)];
-        let present = Present { settings, access_log: None, served: Vec::new(), open };
+        let present =
+            Present { settings, access_log: None, served: Vec::new(), open, tls: Arc::new(Tls::new()) };
         assert_eq!(present.missing(&[tcp(8000), tcp(8001), Bind::Fd(3)]), Ok(vec![tcp(8001)]));
         for bind in [Bind::Fd(4), Bind::Systemd] {
             let refused = present.missing(&[tcp(8001), bind]).unwrap_err();

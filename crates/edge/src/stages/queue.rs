@@ -15,6 +15,7 @@ use crate::dispatch::{Lane, Request, Ticket};
 use crate::exchange::{AddressText, Body, Exchange};
 use crate::refusal::Refusal;
 use crate::shared::{Shared, State};
+use crate::tls::TlsFacts;
 
 pub(crate) fn run(shared: &Shared, state: &State, exchange: &mut Exchange) -> Result<Ticket, Refusal> {
     // Nobody is about to be there: the client may as well know.
@@ -130,6 +131,7 @@ fn encode(exchange: &Exchange, root_path: &[u8], body_length: Option<u64>, paylo
         server_name,
         server_port: exchange.server_port,
         body_length,
+        tls: exchange.tls.as_deref().map(TlsFacts::told),
     };
     // `identify` has taken these out: the app gets them as they were understood, not as they were sent.
     let own = [

@@ -10,14 +10,13 @@ use bandstand_semantics::chunked::{ChunkedDecoder, Step};
 use bandstand_semantics::framing::Framing;
 use bandstand_semantics::{Version, hop};
 
+use super::super::incoming::{BodyError, body_deadline};
 use super::watch::{Sight, Watch};
 use super::{BODY_READ_BYTES, Connection, ReadError};
 use crate::dispatch::{Event, Ticket};
 use crate::exchange::Exchange;
 use crate::refusal::Refusal;
 
-/// A client that is slower than `body_min_rate` is given this long before it is measured.
-const GRACE: Duration = Duration::from_secs(5);
 /// An unread body up to this size is read and thrown away to keep the connection; past it, closing is cheaper.
 const DRAIN_BYTES: u64 = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_millis(100);
@@ -41,17 +40,6 @@ enum State {
     Length(u64),
     Chunked(Box<ChunkedDecoder>),
     Done,
-}
-
-/// Why there is no (more) body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyError {
-    /// Chunks that are not well formed.
-    Malformed,
-    /// The client ended or broke the connection before the body was whole.
-    CutShort,
-    /// Nothing came for too long, or too little.
-    TooSlow,
 }
 
 /// What of the request is still on the connection when the answer is ready.
@@ -158,15 +146,7 @@ impl<'c> Incoming<'c> {
             let word = self.connection.write_all(&[b"HTTP/1.1 100 Continue\r\n\r\n"]).await;
             word.map_err(|_| BodyError::CutShort)?;
         }
-        let silence = now + self.connection.state.settings.header_timeout.max(GRACE);
-        let deadline = match self.connection.state.settings.body_min_rate {
-            // At the least rate, what has come so far reaches to this moment.
-            Some(rate) if rate > 0 => {
-                let paid_for = Duration::from_secs_f64(self.received as f64 / rate as f64);
-                silence.min(begun + GRACE + paid_for)
-            }
-            _ => silence,
-        };
+        let deadline = body_deadline(&self.connection.state.settings, begun, self.received, now);
         match self.connection.read_more(BODY_READ_BYTES, deadline).await {
             Ok(0) | Err(ReadError::Broken) => Err(BodyError::CutShort),
             Ok(_) => Ok(()),
@@ -251,7 +231,7 @@ impl<'c> Incoming<'c> {
         let _ = self.connection.write_all(&[&hints]).await;
     }
 
-    pub(super) fn leftover(&self) -> Leftover {
+    pub(in crate::connection) fn leftover(&self) -> Leftover {
         match self.state {
             State::Done => Leftover::Nothing,
             _ => Leftover::Unknown,

@@ -8,15 +8,18 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bandstand_config::Settings;
 
+use super::super::timer::Timer;
 use super::super::write::{self, Asked, Framing};
 use super::watch::Vigil;
 use super::{Broken, Connection, Kept};
 use crate::assets::Part;
+use crate::body::encode::Encoder;
+use crate::body::pace::Pace;
 use crate::body::spool::Spool;
 use crate::dispatch::{Event, Ticket};
 use crate::exchange::{Answer, AnswerBody};
@@ -48,27 +51,30 @@ impl Connection {
             keep,
             &mut head,
         );
+        let mut pace = Pace::new(answer.limit_rate);
         let body = if framing == Framing::None { end_unsent(answer.body).await } else { answer.body };
         let sent = match body {
             AnswerBody::Empty | AnswerBody::Upgrade(_) => self.write_all(&[&head]).await.map(|()| 0),
-            AnswerBody::Memory(bytes) => self.send_bytes(head, &bytes).await,
-            AnswerBody::Frame(payload, at) => self.send_bytes(head, &payload[at..]).await,
+            AnswerBody::Memory(bytes) => self.send_bytes(head, &bytes, &mut pace).await,
+            AnswerBody::Frame(payload, at) => self.send_bytes(head, &payload[at..], &mut pace).await,
             AnswerBody::File { file, offset, length } => {
                 self.write_all(&[&head]).await?;
-                self.send_file(&file, offset, length).await
+                self.send_file(&file, offset, length, &mut pace).await
             }
             AnswerBody::Parts(parts) => {
                 self.write_all(&[&head]).await?;
-                self.send_parts(parts).await
+                self.send_parts(parts, &mut pace).await
             }
-            AnswerBody::Stream { ticket, first, offset } => {
+            AnswerBody::Stream { ticket, first, offset, encoder } => {
                 let mut outgoing = Outgoing::new(head, framing, asked.trailers, &self.state.settings);
+                (outgoing.encoder, outgoing.pace) = (encoder, pace);
+                outgoing.spool_most = if answer.unbuffered { 0 } else { self.state.settings.spool_max };
                 let result = self.send_stream(&mut outgoing, &ticket, &first[offset..], &mut vigil).await;
                 if result.is_err() {
                     record.bytes_out = outgoing.left;
                 }
                 record.trace = ticket.reply().trace();
-                keep &= !vigil.is_over;
+                keep &= !vigil.stop.is_over;
                 result
             }
         };
@@ -86,7 +92,11 @@ impl Connection {
         Ok(if keep { Kept::Open } else { Kept::Close })
     }
 
-    async fn send_bytes(&mut self, mut head: Vec<u8>, body: &[u8]) -> Result<u64, Broken> {
+    async fn send_bytes(&mut self, mut head: Vec<u8>, body: &[u8], pace: &mut Pace) -> Result<u64, Broken> {
+        if pace.is_limited() {
+            self.write_all(&[&head]).await?;
+            return self.send_paced(body, pace).await;
+        }
         if body.len() <= JOIN_BYTES {
             head.extend_from_slice(body);
             self.write_all(&[&head]).await?;
@@ -96,26 +106,49 @@ impl Connection {
         Ok(body.len() as u64)
     }
 
-    async fn send_file(&mut self, file: &Arc<File>, offset: u64, length: u64) -> Result<u64, Broken> {
+    /// As [`Self::send_bytes`], where the body may not leave at once.
+    async fn send_paced(&mut self, body: &[u8], pace: &mut Pace) -> Result<u64, Broken> {
+        let mut rest = body;
+        while !rest.is_empty() {
+            let room = usize::try_from(wait_for_room(pace).await).unwrap_or(usize::MAX);
+            let (piece, after) = rest.split_at(room.min(rest.len()));
+            self.write_all(&[piece]).await?;
+            pace.left(piece.len() as u64);
+            rest = after;
+        }
+        Ok(body.len() as u64)
+    }
+
+    async fn send_file(
+        &mut self,
+        file: &Arc<File>,
+        offset: u64,
+        length: u64,
+        pace: &mut Pace,
+    ) -> Result<u64, Broken> {
         let mut sent = 0;
         while sent < length {
             let limit = self.state.settings.send_timeout;
-            let send = self.stream.send_file(file, offset + sent, length - sent);
+            let room = wait_for_room(pace).await;
+            let send = self.stream.send_file(file, offset + sent, (length - sent).min(room));
             match tokio::time::timeout(limit, send).await {
                 Ok(Ok(0)) => return Err(Broken::Answer), // the file is shorter than it was
-                Ok(Ok(n)) => sent += n,
+                Ok(Ok(n)) => {
+                    pace.left(n);
+                    sent += n;
+                }
                 Ok(Err(_)) | Err(_) => return Err(Broken::Client),
             }
         }
         Ok(sent)
     }
 
-    async fn send_parts(&mut self, parts: Vec<Part>) -> Result<u64, Broken> {
+    async fn send_parts(&mut self, parts: Vec<Part>, pace: &mut Pace) -> Result<u64, Broken> {
         let mut sent = 0;
         for part in parts {
             sent += match part {
-                Part::Memory(bytes) => self.write_all(&[&bytes]).await.map(|()| bytes.len() as u64)?,
-                Part::File { file, offset, len } => self.send_file(&file, offset, len).await?,
+                Part::Memory(bytes) => self.send_paced(&bytes, pace).await?,
+                Part::File { file, offset, len } => self.send_file(&file, offset, len, pace).await?,
             };
         }
         Ok(sent)
@@ -130,7 +163,7 @@ impl Connection {
         vigil: &mut Vigil,
     ) -> Result<u64, Broken> {
         let mut spool: Option<Spool> = None;
-        let spool_most = self.state.settings.spool_max;
+        let spool_most = outgoing.spool_most;
         outgoing.push(first)?;
         ticket.consumed(first.len());
         let mut ended = false;
@@ -160,8 +193,7 @@ impl Connection {
                     if spool.is_none() && outgoing.held < outgoing.most_in_memory {
                         outgoing.push(&bytes)?;
                     } else {
-                        let mut framed = Vec::with_capacity(bytes.len() + 16);
-                        outgoing.frame(&bytes, &mut framed)?;
+                        let framed = outgoing.framed(&bytes)?;
                         let into = match spool.take() {
                             Some(spool) => spool,
                             None => Spool::create(&self.state.settings.spool_dir)
@@ -203,14 +235,24 @@ impl Connection {
         let limit = self.state.settings.send_timeout;
         let Self { stream, timer, place, shared, state, .. } = self;
         std::future::poll_fn(|context| {
+            let room = outgoing.poll_room(timer, context);
             if let Some(front) = outgoing.memory.front() {
-                match stream.poll_write(context, &[IoSlice::new(&front[outgoing.at..])]) {
+                let piece = &front[outgoing.at..];
+                let write = match room {
+                    Poll::Ready(room) => {
+                        stream.poll_write(context, &[IoSlice::new(&piece[..room.min(piece.len())])])
+                    }
+                    Poll::Pending => Poll::Pending,
+                };
+                match write {
                     Poll::Ready(Ok(n @ 1..)) => {
                         outgoing.advance(n);
                         vigil.spoke();
                         return Poll::Ready(Ok(Moved::Written));
                     }
                     Poll::Ready(_) => return Poll::Ready(Err(Broken::Client)),
+                    // It is not the client that lets it wait.
+                    Poll::Pending if room.is_pending() => {}
                     Poll::Pending => {
                         let deadline = *outgoing.deadline.get_or_insert_with(|| Instant::now() + limit);
                         if timer.poll(context, deadline).is_ready() {
@@ -254,8 +296,13 @@ struct Outgoing {
     /// Bytes after the head that have left, framing counted: what a client got of an answer that was cut.
     left: u64,
     most_in_memory: usize,
+    /// Most bytes in the spool.
+    spool_most: u64,
     /// Until when the client must take something; what the worker sends meanwhile gives it no more time.
     deadline: Option<Instant>,
+    /// What the body is compressed with, before it is framed.
+    encoder: Option<Box<Encoder>>,
+    pace: Pace,
 }
 
 impl Outgoing {
@@ -271,11 +318,23 @@ impl Outgoing {
             body_bytes: 0,
             left: 0,
             most_in_memory: usize::try_from(settings.answer_buffer).unwrap_or(usize::MAX),
+            spool_most: settings.spool_max,
             deadline: None,
+            encoder: None,
+            pace: Pace::default(),
         }
     }
 
+    /// Adds what the app gave to what is in memory.
     fn push(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        let encoded;
+        let bytes = match &mut self.encoder {
+            Some(encoder) => {
+                encoded = encoder.push(bytes);
+                &encoded
+            }
+            None => bytes,
+        };
         // A short first piece leaves together with the head.
         let mut piece = if self.memory.len() == 1 && self.at == 0 && bytes.len() <= JOIN_BYTES {
             self.memory.pop_back().unwrap_or_default()
@@ -286,6 +345,19 @@ impl Outgoing {
         self.frame(bytes, &mut piece)?;
         self.push_framed(piece);
         Ok(())
+    }
+
+    /// What the app gave, as it leaves.
+    fn framed(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Broken> {
+        let mut framed = Vec::with_capacity(bytes.len() + 16);
+        match &mut self.encoder {
+            Some(encoder) => {
+                let encoded = encoder.push(bytes);
+                self.frame(&encoded, &mut framed)?;
+            }
+            None => self.frame(bytes, &mut framed)?,
+        }
+        Ok(framed)
     }
 
     fn push_framed(&mut self, piece: Vec<u8>) {
@@ -321,11 +393,29 @@ impl Outgoing {
         Ok(())
     }
 
-    fn end(&self) -> Result<Vec<u8>, Broken> {
+    fn end(&mut self) -> Result<Vec<u8>, Broken> {
+        let mut end = Vec::new();
+        if let Some(encoder) = self.encoder.take() {
+            self.frame(&encoder.finish(), &mut end)?;
+        }
         match self.framing {
-            Framing::Chunked => Ok(write::last_chunk(&self.trailers)),
-            Framing::Length(length) if self.body_bytes < length => Err(Broken::Answer),
-            _ => Ok(Vec::new()),
+            Framing::Chunked => end.extend(write::last_chunk(&self.trailers)),
+            Framing::Length(length) if self.body_bytes < length => return Err(Broken::Answer),
+            _ => {}
+        }
+        Ok(end)
+    }
+
+    /// How many bytes may leave now. The head is not counted, and what frames the body is.
+    fn poll_room(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> Poll<usize> {
+        if self.head > 0 || self.memory.is_empty() {
+            return Poll::Ready(usize::MAX);
+        }
+        loop {
+            match self.pace.room(Instant::now()) {
+                Ok(room) => return Poll::Ready(usize::try_from(room).unwrap_or(usize::MAX)),
+                Err(then) => std::task::ready!(timer.poll(context, then)),
+            }
         }
     }
 
@@ -334,6 +424,7 @@ impl Outgoing {
         let of_head = n.min(self.head);
         self.head -= of_head;
         self.left += (n - of_head) as u64;
+        self.pace.left((n - of_head) as u64);
         self.deadline = None;
         self.held = self.held.saturating_sub(n);
         if self.memory.front().is_some_and(|front| self.at >= front.len()) {
@@ -344,6 +435,16 @@ impl Outgoing {
 
     fn is_empty(&self) -> bool {
         self.memory.is_empty()
+    }
+}
+
+/// Waits until some of the body may leave; gives how much.
+async fn wait_for_room(pace: &mut Pace) -> u64 {
+    loop {
+        match pace.room(Instant::now()) {
+            Ok(room) => return room,
+            Err(then) => tokio::time::sleep_until(then.into()).await,
+        }
     }
 }
 

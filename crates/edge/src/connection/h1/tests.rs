@@ -30,10 +30,23 @@ pub(crate) fn shared(change: impl FnOnce(&mut bandstand_config::Settings)) -> Ar
         cwd: std::env::temp_dir(),
         cpus: NonZeroUsize::MIN,
         pid: 1,
+        root: false,
     });
     let mut settings = loaded.unwrap().settings;
     change(&mut settings);
     Arc::new(crate::server::share(&settings, None))
+}
+
+/// `METHOD target` for this host from 192.0.2.1, on a plain port of ours; no stage has seen it.
+pub(crate) fn request(line: &str, host: &str, port: u16) -> crate::exchange::Exchange {
+    let peer = std::net::SocketAddr::from(([192, 0, 2, 1], 4711));
+    let local = std::net::SocketAddr::from(([192, 0, 2, 9], port));
+    let ends = Ends { peer: Some(peer), local: Some(local), peer_text: AddressText::new(Some(peer.ip())) };
+    let head = format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    match parse(head.as_bytes(), ends, HeadLimits { bytes: 4096, fields: 10 }, Instant::now()) {
+        Ok(Parsed::Request(exchange, _)) => *exchange,
+        other => panic!("{line}: {:?}", other.err()),
+    }
 }
 
 /// An exchange whose events the test pushes itself.
@@ -90,7 +103,7 @@ async fn send(
 ) -> Result<Kept, Broken> {
     let ends = Ends { peer: None, local: None, peer_text: AddressText::new(None) };
     let place = registry::enter(shared, None).unwrap();
-    let mut connection = Connection::new(shared.clone(), Stream::Unix(ours), ends, place);
+    let mut connection = Connection::new(shared.clone(), Stream::Unix(ours), ends, None, place);
     let mut answer = Answer::new(200);
     answer.length = length;
     answer.body = body;
@@ -163,6 +176,7 @@ async fn a_stream_that_is_not_as_long_as_announced_cuts_the_connection() {
         ticket: ticket(&shared, events),
         first: b"_abc".to_vec(),
         offset: 1,
+        encoder: None,
     };
     for (length, events, result, got) in [
         (Some(6), vec![chunk(b"def"), END], Ok(Kept::Open), &b"abcdef"[..]),
@@ -198,7 +212,7 @@ async fn trailers_leave_with_the_last_chunk() {
     ] {
         let events = [chunk(b"abc"), Event::Trailers(payload.clone()), END];
         let ticket = ticket(&shared, events);
-        let body = AnswerBody::Stream { ticket, first: Vec::new(), offset: 0 };
+        let body = AnswerBody::Stream { ticket, first: Vec::new(), offset: 0, encoder: None };
         let (said, bytes) = sent_with_trailers(&shared, length, body, takes).await;
         assert_eq!(said, result);
         if result.is_ok() {
@@ -219,7 +233,12 @@ async fn what_the_client_does_not_take_yet_is_kept_in_order() {
         });
         let pieces: Vec<Vec<u8>> = (0..200u8).map(|n| vec![n; 4000]).collect();
         let events = pieces.iter().map(|piece| chunk(piece)).chain([END]);
-        let body = AnswerBody::Stream { ticket: ticket(&shared, events), first: Vec::new(), offset: 0 };
+        let body = AnswerBody::Stream {
+            ticket: ticket(&shared, events),
+            first: Vec::new(),
+            offset: 0,
+            encoder: None,
+        };
         let whole = pieces.concat();
         let (result, got) = sent(&shared, Some(whole.len() as u64), body).await;
         assert_eq!(result, Ok(Kept::Open));
@@ -242,7 +261,7 @@ async fn a_client_that_takes_nothing_is_cut_though_the_worker_goes_on() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    let body = AnswerBody::Stream { ticket, first: Vec::new(), offset: 0 };
+    let body = AnswerBody::Stream { ticket, first: Vec::new(), offset: 0, encoder: None };
     let result = tokio::time::timeout(Duration::from_secs(10), send(&shared, ours, None, body, false)).await;
     assert_eq!(result, Ok(Err(Broken::Client)));
     feeding.abort();

@@ -14,6 +14,7 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use super::super::registry::Place;
+use super::super::stop::Stop;
 use super::super::stream::{Other, Stream};
 use super::super::timer::Timer;
 use super::super::write::Framing;
@@ -81,38 +82,17 @@ impl Watch {
 /// Watches over a streamed answer whose app says nothing: does anybody still wait for more?
 pub(super) struct Vigil {
     watch: Watch,
-    /// The app sends events, to clients that come again by themselves when the stream ends.
-    is_events: bool,
-    /// Nobody has said how long the answer is.
-    is_open: bool,
-    /// When bytes left last.
-    spoken: Instant,
-    /// When the server began to stop.
-    stopping: Option<Instant>,
-    /// It was ended, as the app would have ended it.
-    pub(super) is_over: bool,
+    pub(super) stop: Stop,
 }
 
 impl Vigil {
     pub(super) fn new(answer: &Answer, framing: Framing) -> Self {
-        const EVENTS: &[u8] = b"text/event-stream";
-        let kind = answer.fields.all("content-type").next();
-        let is_events = kind
-            .and_then(|kind| kind.get(..EVENTS.len()))
-            .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS));
-        Self {
-            watch: Watch::default(),
-            is_events,
-            is_open: matches!(framing, Framing::Chunked | Framing::Close),
-            spoken: Instant::now(),
-            stopping: None,
-            is_over: false,
-        }
+        Self { watch: Watch::default(), stop: Stop::new(&answer.fields, framing) }
     }
 
     /// Bytes have left.
     pub(super) fn spoke(&mut self) {
-        self.spoken = Instant::now();
+        self.stop.spoken = Instant::now();
     }
 
     /// Whether the client is gone. Nothing is on its way to it.
@@ -123,7 +103,7 @@ impl Vigil {
         ticket: Option<&Ticket>,
         context: &mut Context<'_>,
     ) -> bool {
-        match self.watch.poll(stream, timer, Some(self.spoken), context) {
+        match self.watch.poll(stream, timer, Some(self.stop.spoken), context) {
             Sight::There => false,
             // A thread that streams finds out when it writes; what the loop streams may be silent for hours.
             Sight::Doubtful => ticket.is_some_and(Ticket::is_on_loop),
@@ -140,21 +120,13 @@ impl Vigil {
         ticket: &Ticket,
         context: &mut Context<'_>,
     ) -> Option<Event> {
-        if !self.is_open {
+        if !self.stop.is_open {
             return None;
         }
         place.handle.poll_closed(context); // to be told
         if !shared.is_draining() {
             return None;
         }
-        let stopping = *self.stopping.get_or_insert_with(Instant::now);
-        let since = if self.is_events { stopping } else { stopping.max(self.spoken) };
-        if timer.poll(context, since + state.patience_at_stop()).is_pending() || !ticket.is_on_loop() {
-            return None;
-        }
-        ticket.expire();
-        // What is cut must not look whole; where the client comes again by itself the end may be a plain one.
-        self.is_over = self.is_events;
-        Some(Event::End { broken: !self.is_events, service_us: 0 })
+        self.stop.poll(state, timer, ticket, context)
     }
 }

@@ -86,7 +86,7 @@ impl Site {
         let (ours, stream) = UnixStream::pair().unwrap();
         let ends = Ends { peer: None, local: None, peer_text: AddressText::new(None) };
         let place = registry::enter(&self.shared, None).unwrap();
-        tokio::spawn(Connection::new(self.shared.clone(), Stream::Unix(ours), ends, place).run());
+        tokio::spawn(Connection::new(self.shared.clone(), Stream::Unix(ours), ends, None, place).run());
         Client { stream, buffer: Vec::new() }
     }
 
@@ -832,7 +832,7 @@ async fn a_websocket_at_rest_is_small() {
     let (ours, _client) = UnixStream::pair().unwrap();
     let ends = Ends { peer: None, local: None, peer_text: AddressText::new(None) };
     let place = registry::enter(&site.shared, None).unwrap();
-    let mut connection = Connection::new(site.shared.clone(), Stream::Unix(ours), ends, place);
+    let mut connection = Connection::new(site.shared.clone(), Stream::Unix(ours), ends, None, place);
     let request = crate::dispatch::Request {
         payload: Vec::new(),
         flags: Flags::WEBSOCKET,

@@ -29,6 +29,7 @@ pub(super) fn asked(method: &str, path: &str) -> Vec<u8> {
         server_name: b"",
         server_port: 0,
         body_length: None,
+        tls: None,
     };
     head.encode([].into_iter(), &mut payload);
     payload

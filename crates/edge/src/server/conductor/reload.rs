@@ -12,11 +12,12 @@ use bandstand_supervisor::{Fleet, GenerationNumber};
 use tokio::sync::mpsc;
 
 use super::super::coming::{Asked, Coming};
+use super::super::doors::Bound;
 use super::super::environment::plan;
 use super::super::orders::Progress;
 use super::super::prepare::{Prepared, Present, prepare};
 use super::super::view::{FleetView, GenerationState};
-use super::super::{Again, Mode, Run, care, greet, limits, service};
+use super::super::{Again, Mode, Run, care, greet, limits, rights, service};
 use super::{Conductor, Stage, Word};
 use crate::observe::logging;
 use crate::shared::State;
@@ -96,7 +97,8 @@ impl Conductor {
         self.reading = Some(Reading { ticket, asked });
         let (run, access_log) = (self.run.clone(), self.shared.state().access_log.clone());
         let settings = run.loaded.settings.clone();
-        let present = Present { settings, access_log, served: self.doors.ports(), open: self.doors.binds() };
+        let (served, open, tls) = (self.doors.ports(), self.doors.binds(), self.shared.tls.clone());
+        let present = Present { settings, access_log, served, open, tls };
         let words = self.ears.words();
         tokio::task::spawn_blocking(move || {
             let outcome = read(&again, &run, present).map(Box::new);
@@ -114,7 +116,7 @@ impl Conductor {
     }
 
     async fn begin(&mut self, prepared: Prepared, asked: Asked) {
-        let Prepared { run, bound, access_log, notes } = prepared;
+        let Prepared { run, bound, access_log, tls, notes } = prepared;
         notes.iter().for_each(|sentence| asked.say(sentence));
         let wanted = self.wanted(&run.loaded.settings);
         let number = if self.stage == Stage::Stranded {
@@ -127,7 +129,9 @@ impl Conductor {
         };
         self.show(|view| view.begin(number));
         asked.say("importing the project");
-        self.coming = Some(Coming::new(number, Arc::new(run), access_log, Some(bound), wanted, Some(asked)));
+        let mut coming = Coming::new(number, Arc::new(run), access_log, Some(bound), wanted, Some(asked));
+        coming.tls = Some(tls);
+        self.coming = Some(coming);
     }
 
     /// As many as there are, if only somebody has scaled since: a reload must not take capacity away. As many as the
@@ -165,10 +169,17 @@ impl Conductor {
         let Some(coming) = &self.coming else { return };
         let (run, access_log, generation) =
             (coming.run.clone(), coming.access_log.clone(), coming.generation);
+        let mut places = self.doors.locations(&run.loaded.settings.bind);
+        places.extend(coming.bound.iter().flat_map(Bound::locations));
+        places.extend(self.waiting.iter().flat_map(|(bound, _)| bound.locations()));
+        let reached = rights::reached_by_others(places.into_iter());
         let before = self.shared.state();
         let words = self.ears.words();
         tokio::task::spawn_blocking(move || {
             let outcome = greet::greet(&run.loaded, run.mode, &hello, access_log, generation, &before.notes);
+            let outcome = outcome.and_then(|state| {
+                rights::debug_is_private(&state, run.mode, reached.as_deref()).map(|()| state)
+            });
             let _ = words.send(Word::Made { generation, outcome: outcome.map(Arc::new) }); // nobody listens any more at the end
         });
     }
@@ -183,6 +194,9 @@ impl Conductor {
         let Some(mut coming) = self.coming.take() else { return };
         let settings = &state.settings;
         self.shared.pool.switch(coming.generation);
+        if let Some(setup) = coming.tls.take() {
+            self.shared.tls.apply(setup);
+        }
         self.swap(state.clone());
         self.shared.pool.set_limits(limits(settings));
         let most_each = settings.max_connections_per_ip.map(std::num::NonZeroUsize::get);
@@ -192,9 +206,12 @@ impl Conductor {
             let gone = self.doors.keep_only(&settings.bind, &self.shared);
             service::store(&self.doors.sockets());
             service::forget(&gone);
-            let urls = self.doors.urls();
+            let urls = self.doors.urls(settings);
             self.show(|view| view.addresses = urls);
         }
+        self.doors.tell_https_port(&self.shared);
+        self.doors.follow_quic(&self.shared);
+        crate::tls::acme::follow(&self.shared);
         // It cannot fail a second time: only the first opens anything.
         let _ = logging::start(settings.log, settings.log_format);
         self.show(|view| {

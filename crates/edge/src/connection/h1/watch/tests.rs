@@ -23,7 +23,7 @@ impl Client {
         let (ours, _) = listener.accept().await.unwrap();
         let ends = Ends { peer: None, local: None, peer_text: AddressText::new(None) };
         let place = registry::enter(&site.shared, None).unwrap();
-        tokio::spawn(Connection::new(site.shared.clone(), Stream::Tcp(ours), ends, place).run());
+        tokio::spawn(Connection::new(site.shared.clone(), Stream::Tcp(ours), ends, None, place).run());
         Self(client)
     }
 
