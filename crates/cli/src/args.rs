@@ -10,6 +10,7 @@ use bandstand_config::knobs::{Kind, Knob, Place, TABLE};
 use bandstand_config::{Errors, Problem, Sources, reference};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::commands::{cert, trust};
 use crate::habits::{self, Habit};
 use crate::report::{self, Failure};
 use crate::running;
@@ -21,10 +22,13 @@ pub(crate) fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_settings(
-            Command::new("dev")
-                .about("Serve the project while it is written: follow its files, reload, show errors"),
-        ))
+        .subcommand(
+            with_settings(
+                Command::new("dev")
+                    .about("Serve the project while it is written: follow its files, reload, show errors"),
+            )
+            .mut_arg("local_https", |arg| arg.visible_alias("https")),
+        )
         .subcommand(with_settings(
             Command::new("serve").about("Serve the project in the foreground, in production"),
         ))
@@ -55,6 +59,8 @@ pub(crate) fn command() -> Command {
                 ),
         )
         .subcommands(running::verbs())
+        .subcommands(trust::verbs())
+        .subcommand(cert::verb())
         .subcommand(Command::new("version").about("Print the version"))
 }
 
@@ -96,6 +102,7 @@ pub(crate) fn surroundings(
         // The quota of the control group counts, not only the processors. One is right when nobody can say.
         cpus: std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN),
         pid: std::process::id(),
+        root: rustix::process::geteuid().is_root(),
     })
 }
 
@@ -109,7 +116,7 @@ pub(crate) fn program() -> Option<PathBuf> {
     std::env::current_exe().ok()
 }
 
-fn with_settings(command: Command) -> Command {
+pub(crate) fn with_settings(command: Command) -> Command {
     let rows = TABLE.iter().filter(|knob| knob.place != Place::File);
     let command = rows.fold(command, |command, knob| command.arg(flag(knob)));
     command
@@ -182,7 +189,15 @@ pub(crate) fn flag(knob: &'static Knob) -> Arg {
         None => arg,
     };
     match knob.kind {
-        Kind::Binds | Kind::Paths | Kind::Proxies | Kind::Origins => arg.action(ArgAction::Append),
+        Kind::Binds
+        | Kind::Paths
+        | Kind::Networks
+        | Kind::Origins
+        | Kind::Domains
+        | Kind::Directories
+        | Kind::MediaTypes
+        | Kind::Passwords
+        | Kind::Protected => arg.action(ArgAction::Append),
         // `--server-header` alone says on; the value must follow `=`, or it would swallow APP.
         Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("on"),
         // A value such as -1 is refused by the settings, with a sentence.
@@ -275,6 +290,24 @@ mod tests {
             ("bandstand serve --preload=off", vec![one("preload", &["off"])]),
             ("bandstand serve --no-preload", vec![one("preload", &["off"])]),
             ("bandstand serve --reload", vec![]),
+            ("bandstand dev --https", vec![one("local_https", &["on"])]),
+            ("bandstand serve --local-https", vec![one("local_https", &["on"])]),
+            (
+                "bandstand serve --certfile a.pem --keyfile a.key --tls-cert b.pem --tls-key b.key --ca-certs ca",
+                vec![
+                    one("tls_cert", &["a.pem", "b.pem"]),
+                    one("tls_key", &["a.key", "b.key"]),
+                    one("client_ca", &["ca"]),
+                ],
+            ),
+            (
+                "bandstand serve --domains a.example --domains b.example --protected out --rate 10/s",
+                vec![
+                    one("domains", &["a.example", "b.example"]),
+                    one("rate", &["10/s"]),
+                    one("protected", &["out"]),
+                ],
+            ),
             ("bandstand serve --static /static/=out", vec![one("static", &["/static/=out"])]),
         ] {
             assert_eq!(parsed(line).unwrap(), wanted, "{line}");
@@ -296,6 +329,8 @@ mod tests {
             "bandstand serve --max-boddy 1",
             "bandstand serve a b",
             "bandstand serve --paths x",
+            "bandstand serve --headers x",
+            "bandstand serve --https",
             "bandstand serve --preload --no-preload",
         ] {
             assert_eq!(parsed(line).unwrap_err().exit_code(), 2, "{line}");

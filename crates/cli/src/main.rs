@@ -16,6 +16,8 @@ mod running;
 
 use std::process::ExitCode;
 
+use bandstand_certificates::trust::Wish;
+
 /// Requests allocate and free many small pieces from several threads; measured faster than the system's allocator there.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -39,6 +41,9 @@ fn main() -> ExitCode {
         Some(("scale", matches)) => commands::scale::run(matches),
         Some(("reopen", matches)) => commands::reopen::run(matches),
         Some(("stop", matches)) => commands::stop::run(matches),
+        Some(("cert", matches)) => commands::cert::run(matches),
+        Some(("trust", matches)) => commands::trust::run(matches, Wish::Trust),
+        Some(("untrust", matches)) => commands::trust::run(matches, Wish::Untrust),
         Some(("version", _)) => commands::version::run(),
         _ => unreachable!("clap asks for one of the verbs that args.rs names"),
     };

@@ -4,6 +4,8 @@
 //! project says of itself comes from its own Python. Invariant: nothing is changed: an address is bound and let go, a file is
 //! looked at and never made.
 
+mod rights;
+
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
@@ -27,7 +29,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         code: 1,
     })?;
     let loaded = run.loaded.with_django(&described.project);
+    let debug = described.project.django.as_ref().is_some_and(|django| django.debug);
     let mut findings = described.findings;
+    findings.extend(rights::look(&loaded, debug, rustix::process::geteuid().is_root()));
     findings.extend(files(&loaded));
     findings.extend(folders(&loaded));
     findings.extend(loaded.settings.bind.iter().filter_map(|bind| address(bind, &origin(&loaded, "bind"))));
@@ -112,7 +116,7 @@ fn folders(loaded: &Loaded) -> Vec<Finding> {
 /// Why `bind` cannot be listened on. Sockets that are passed by others are theirs to check.
 fn address(bind: &Bind, place: &str) -> Option<Finding> {
     let outcome = match bind {
-        Bind::Tcp { host, port } => tcp(host, *port),
+        Bind::Tcp { host, port, .. } => tcp(host, *port),
         Bind::Unix(path) => unix(path),
         Bind::Fd(_) | Bind::Systemd => Ok(()),
     };
@@ -131,7 +135,7 @@ fn address(bind: &Bind, place: &str) -> Option<Finding> {
             place,
             match error.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    "start with the right to bind it, or choose another address"
+                    "start as root, or with CAP_NET_BIND_SERVICE, or let systemd pass the socket"
                 }
                 _ => "choose an address of this machine",
             },
@@ -248,6 +252,7 @@ mod tests {
             cwd: "/nowhere/shop".into(),
             cpus: std::num::NonZeroUsize::MIN,
             pid: 1,
+            root: false,
         })
         .unwrap();
         let mut lines: Vec<String> = files(&loaded).iter().map(report::line).collect();

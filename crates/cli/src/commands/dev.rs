@@ -92,6 +92,7 @@ mod tests {
                 cwd: cwd.clone(),
                 cpus: NonZeroUsize::MIN,
                 pid: 1,
+                root: false,
             };
             let loaded = load(sources).unwrap_or_else(|failure| panic!("{name}: {}", failure.sentence()));
             std::fs::remove_dir_all(cwd).unwrap();

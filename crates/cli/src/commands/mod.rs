@@ -1,5 +1,6 @@
 //! One file per verb. Each reads its arguments, does its work and returns why it could not.
 
+pub(crate) mod cert;
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod dev;
@@ -13,4 +14,5 @@ pub(crate) mod stacks;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod top;
+pub(crate) mod trust;
 pub(crate) mod version;

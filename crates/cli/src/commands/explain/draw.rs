@@ -162,6 +162,7 @@ mod tests {
             cwd: "/nowhere/shop".into(),
             cpus: std::num::NonZeroUsize::MIN,
             pid: 1,
+            root: false,
         };
         let described = Description::from_json(json.as_bytes()).unwrap();
         let loaded = load(sources).unwrap().with_django(&described.project);

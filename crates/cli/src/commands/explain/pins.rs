@@ -104,6 +104,7 @@ mod tests {
             cwd: folder.clone(),
             cpus: std::num::NonZeroUsize::MIN,
             pid: 1,
+            root: false,
         };
         let rules = load(sources).unwrap().settings.paths;
         std::fs::remove_dir_all(&folder).unwrap();
