@@ -102,7 +102,7 @@ def test_20_server_facts(echo):
 
 def test_20_scheme_version_and_unix_peer(echo):
     environ = echo("/", https=True, version=20, client=(b"", 0), server=(b"localhost", 443), method="PURGE")
-    assert (environ["wsgi.url_scheme"], environ["HTTPS"], environ["SERVER_PROTOCOL"]) == ("https", "on", "HTTP/2")
+    assert (environ["wsgi.url_scheme"], environ["HTTPS"], environ["SERVER_PROTOCOL"]) == ("https", "on", "HTTP/2.0")
     assert (environ["REMOTE_ADDR"], environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("", "localhost", "443")
     assert "REMOTE_PORT" not in environ
     assert environ["REQUEST_METHOD"] == "PURGE"

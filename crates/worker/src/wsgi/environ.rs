@@ -118,8 +118,8 @@ impl Template {
         match head.version {
             Version::Http11 => {}
             Version::Http10 => environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?,
-            Version::Http2 => environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/2"))?,
-            Version::Http3 => environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/3"))?,
+            Version::Http2 => environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/2.0"))?,
+            Version::Http3 => environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/3.0"))?,
         }
         environ.set_item(intern!(py, "SERVER_NAME"), self.server_name.text(py, head.server_name)?)?;
         let port = Decimal::new(u64::from(head.server_port));

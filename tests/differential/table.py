@@ -1,6 +1,6 @@
 """The same raw requests to bandstand and to other parsers: no two that accept a case may understand it differently.
 
-`python tests/differential/run.py` prints the table; `--write` writes `expected.txt` anew, which keeps the reasons that stand there.
+`python tests/differential/table.py` prints the table; `--write` writes `expected.txt` anew, which keeps the reasons that stand there.
 The rule: of two parsers, the requests that both have read are the same requests, byte for byte of method, path and body; and where
 both come to the end, both have read as many. A proxy and a server of which that is true cannot be made to disagree about where a request ends.
 """
@@ -103,7 +103,7 @@ def main():
         reasons = read_expected()
         lines = [
             "# Case, what bandstand makes of it (requests read, with the lengths of their bodies, or the refusal), and why h11 or nginx decide otherwise",
-            "# about accepting it, where they do. Written by run.py --write; the reasons are written by hand.",
+            "# about accepting it, where they do. Written by table.py --write; the reasons are written by hand.",
         ]
         for case, row in table.items():
             reason = reasons.get(case, ("", "-"))[1]
