@@ -134,7 +134,7 @@ async def app(scope, receive, send):
 """
     edge = worker(source, env={"BANDSTAND_TASKS": "7"}, hello=False)
     protocol, threads, project = edge.hello()
-    assert (protocol, threads, edge.tasks) == (3, 0, 7)
+    assert (protocol, threads, edge.tasks) == (4, 0, 7)
     assert json.loads(project)["interface"] == "asgi"
     _, data = edge.encode_request()
     edge.send(data, to=edge.lane)

@@ -148,7 +148,7 @@ def test_a_forked_worker_answers(template):
     supervisor = template()
     worker = supervisor.fork(hello=False)
     protocol, threads, project = worker.hello()
-    assert (protocol, threads, json.loads(project)["app"]) == (3, 1, "app:app")
+    assert (protocol, threads, json.loads(project)["app"]) == (4, 1, "app:app")
     assert worker.get("/").text == "here"
     assert worker.stop() == 0
     assert worker.stderr() == "" and supervisor.stderr() == ""
