@@ -126,6 +126,61 @@ def test_row_66_only_known_tokens_are_answered(site):
     assert site.stand.seen() == []
 
 
+def handshake(site, name: str, protocol: str = "http/1.1") -> bytes | None:
+    """The certificate that a client is shown who believes anything; None when it is refused."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols([protocol])
+    try:
+        with socket.create_connection(("127.0.0.1", site.tls), 10) as plain, context.wrap_socket(plain, server_hostname=name) as tls:
+            return tls.getpeercert(binary_form=True)
+    except (ssl.SSLError, ConnectionResetError):
+        return None
+
+
+def test_row_66_nobody_orders_for_a_stranger(site):
+    """Row 66: handshakes for names that are not ours, and validations that nobody waits for, are refused and lead to no order."""
+    authority = site.authority()
+    server = site.serve(authority)
+    site.issued(authority)
+    orders = authority.said("There are now")
+    assert handshake(site, "shop.test") is not None
+    for name, protocol in [("shop.test", "acme-tls/1"), ("stranger.test", "acme-tls/1"), ("stranger.test", "http/1.1"), ("x.shop.test", "http/1.1")]:
+        assert handshake(site, name, protocol) is None, (name, protocol)
+    site.cert("renew", control=site.control, domains="shop.test")  # a turn of the keeper: nothing is due
+    assert authority.said("There are now") == orders
+    assert "ordering a certificate" not in server.output.split("a new certificate is there", 1)[1]
+
+
+def test_row_69_boots_without_any_certificate(site):
+    """Row 69: no certificate, and the authority is down: the server is ready, redirects, refuses handshakes, and says why."""
+    site.authority()
+    server = site.serve(f"https://127.0.0.1:{free_port()}/dir")
+    said = json.loads(server.wait_text("no certificate: "))
+    assert said["level"] == "warn" and "cannot be reached" in said["message"], said
+    with Wire(("127.0.0.1", site.http)) as wire:
+        assert wire.send(request("GET", "/a", host="shop.test")).answer().get("Location").startswith("https://shop.test")
+    assert handshake(site, "shop.test") is None
+    (entry,) = site.status()
+    assert entry["names"] == ["shop.test"] and entry["not_after"] is None and "cannot be reached" in entry["error"]
+
+
+def test_row_69_a_certificate_that_is_over_is_served(site):
+    """Row 69: the authority is gone and the certificate is over: it is served on, also by a server that starts now."""
+    authority = site.authority(certificateValidityPeriod=4)
+    server = site.serve(authority)
+    site.issued(authority)
+    authority.stop()
+    own = site.state / "acme/certificates/shop.test.pem"
+    der = ssl.PEM_cert_to_DER_cert("-----BEGIN CERTIFICATE" + own.read_text().split("-----BEGIN CERTIFICATE")[1])
+    eventually(lambda: site.shown(authority) is None, "the end of the certificate", LONG)
+    assert handshake(site, "shop.test") == der
+    server.stop()
+    server = site.serve(authority)
+    assert handshake(site, "shop.test") == der
+    server.wait_text("the certificate is over, and is served on until there is another")
+
+
 def test_dns_01_by_a_hook(site):
     """A wildcard is proved by a record that the hook makes and takes away again; what it says is in the log."""
     hook = site.folder / "hook"

@@ -5,10 +5,12 @@
 //! to itself; the authority's own look counts.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 
+use rustix::fs::Access;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -39,22 +41,48 @@ pub fn storage(storage: &Storage) -> Vec<String> {
         findings.push(format!("nothing can be written to {}: {error}", root.display()));
     }
     let _ = fs::remove_file(&probe);
-    #[cfg(target_os = "linux")]
-    if let Ok(found) = rustix::fs::statfs(root) {
-        let kind = (found.f_type as u64) & 0xffff_ffff;
-        if let Some((_, kind)) = PASSING.iter().find(|(number, _)| *number == kind) {
-            findings.push(format!(
-                "{} is on {kind}: after a restart every certificate is ordered anew, and authorities allow that a few \
-                 times a week only; put state_dir on a volume that stays",
-                root.display()
-            ));
-        }
-    }
+    findings.extend(passing(root, root));
     findings
 }
 
-/// About names; empty: nothing to say. Takes a few seconds at most for each.
-pub async fn names(names: &[String], wish: &Wish) -> Vec<String> {
+/// The same of a folder that need not be there yet; makes none.
+pub fn storage_to_be(storage: &Storage) -> Vec<String> {
+    let root = storage.root();
+    let Some(there) = root.ancestors().find(|folder| folder.is_dir()) else { return Vec::new() };
+    let mut findings = Vec::new();
+    if let Err(error) = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK) {
+        let error = io::Error::from(error);
+        findings.push(format!(
+            "certificates cannot be kept in {}: {}: {error}",
+            root.display(),
+            there.display()
+        ));
+    }
+    findings.extend(passing(there, root));
+    findings
+}
+
+/// Whether `there`, where `root` is or will be, is gone after a restart.
+#[cfg(target_os = "linux")]
+fn passing(there: &Path, root: &Path) -> Option<String> {
+    let kind = (rustix::fs::statfs(there).ok()?.f_type as u64) & 0xffff_ffff;
+    let (_, kind) = PASSING.iter().find(|(number, _)| *number == kind)?;
+    Some(format!(
+        "{} is on {kind}: after a restart every certificate is ordered anew, and authorities allow that a few times a \
+         week only; put state_dir on a volume that stays",
+        root.display()
+    ))
+}
+
+/// Nobody says what kind a file system is.
+#[cfg(not(target_os = "linux"))]
+fn passing(_: &Path, _: &Path) -> Option<String> {
+    None
+}
+
+/// About names; empty: nothing to say. Takes a few seconds at most for each. `serves`: the server runs, so that somebody should
+/// answer at its addresses.
+pub async fn names(names: &[String], wish: &Wish, serves: bool) -> Vec<String> {
     let mut findings = BTreeSet::new();
     for name in names.iter().take(NAMES_MOST) {
         let by_dns = wish.choice == Choice::Dns01 || wish.can.dns || name.starts_with("*.");
@@ -62,7 +90,7 @@ pub async fn names(names: &[String], wish: &Wish) -> Vec<String> {
             findings.insert(format!("{name} can only be proved by dns-01, and there is no acme_dns_hook"));
         }
         if !by_dns && name.parse::<IpAddr>().is_err() {
-            findings.extend(reaches_us(name, wish).await);
+            findings.extend(reaches_us(name, wish, serves).await);
         }
         findings.extend(allowed(name, wish).await);
     }
@@ -73,13 +101,13 @@ pub async fn names(names: &[String], wish: &Wish) -> Vec<String> {
 ///
 /// # Errors
 /// There can be none: a sentence.
-pub fn names_blocking(all: &[String], wish: &Wish) -> Result<Vec<String>, String> {
+pub fn names_blocking(all: &[String], wish: &Wish, serves: bool) -> Result<Vec<String>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
-    Ok(runtime.block_on(names(all, wish)))
+    Ok(runtime.block_on(names(all, wish, serves)))
 }
 
-async fn reaches_us(name: &str, wish: &Wish) -> Option<String> {
+async fn reaches_us(name: &str, wish: &Wish, serves: bool) -> Option<String> {
     let found = match timeout(PATIENCE, lookup_host((name, 80))).await {
         Ok(Ok(found)) => found.collect::<Vec<SocketAddr>>(),
         Ok(Err(_)) => Vec::new(),
@@ -95,21 +123,23 @@ async fn reaches_us(name: &str, wish: &Wish) -> Option<String> {
         Choice::Auto if !wish.can.http => 443,
         _ => 80,
     };
-    let address = SocketAddr::new(first.ip(), tcp);
-    match timeout(PATIENCE, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) if tcp == 80 && !is_here(first.ip()) => another(name, address, stream).await,
-        Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(format!(
-            "port {tcp} of {name} ({}) cannot be reached from here ({error}): the authority looks there, so let it \
-             through the firewall and have it lead to this server",
-            first.ip()
-        )),
-        Err(_) => Some(format!(
-            "port {tcp} of {name} ({}) does not answer from here: the authority looks there, so let it through the \
-             firewall and have it lead to this server",
-            first.ip()
-        )),
-    }
+    answers(name, SocketAddr::new(first.ip(), tcp), tcp == 80, serves).await
+}
+
+/// Why the authority would not get an answer at `address`; `plain`: over http-01.
+async fn answers(name: &str, address: SocketAddr, plain: bool, serves: bool) -> Option<String> {
+    let (host, port) = (address.ip(), address.port());
+    let why = match timeout(PATIENCE, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) if plain && !is_here(host) => return another(name, address, stream).await,
+        Ok(Ok(_)) => return None,
+        Ok(Err(_)) if !serves && is_here(host) => return None,
+        Ok(Err(error)) => format!("cannot be reached from here ({error})"),
+        Err(_) => "does not answer from here".to_owned(),
+    };
+    Some(format!(
+        "port {port} of {name} ({host}) {why}: the authority looks there, so let it through the firewall and have it \
+         lead to this server"
+    ))
 }
 
 /// Whether an address is one of this machine's own: only those can be bound.
@@ -194,11 +224,38 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_folder_to_be_is_not_made() {
+        let folder = Folder::new();
+        let storage = Storage::at(&folder.0.join("deep/state"));
+        let unsaid = |finding: &String| finding.contains(" is on "); // where the tests run may pass
+        assert_eq!(storage_to_be(&storage).iter().filter(|one| !unsaid(one)).count(), 0);
+        assert!(!folder.0.join("deep").exists());
+        assert!(
+            passing(Path::new("/dev/shm"), Path::new("/x"))
+                .is_none_or(|said| said.starts_with("/x is on tmpfs"))
+        );
+    }
+
+    /// Nobody listens before the server does; while it does, somebody should.
+    #[tokio::test]
+    async fn a_port_that_is_closed_is_a_finding_while_the_server_runs() {
+        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        for (serves, wanted) in [(false, false), (true, true)] {
+            let said = answers("localhost", closed, true, serves).await;
+            assert_eq!(
+                said.is_some_and(|said| said.contains("cannot be reached from here")),
+                wanted,
+                "{serves}"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn names_that_cannot_work() {
         let can = Ways { http: true, alpn: true, dns: false };
         let all = ["*.shop.test".to_owned(), "no-such-name.invalid".to_owned()];
-        let findings = names(&all, &wish(Choice::Auto, can)).await.join("\n");
+        let findings = names(&all, &wish(Choice::Auto, can), false).await.join("\n");
         assert!(findings.contains("*.shop.test can only be proved by dns-01"), "{findings}");
         assert!(findings.contains("no-such-name.invalid"), "{findings}");
     }

@@ -13,7 +13,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -24,7 +24,9 @@ const FOLDER_MODE: u32 = 0o700;
 /// Of files.
 const FILE_MODE: u32 = 0o600;
 /// No file of ours is longer, in bytes.
-const FILE_MOST: u64 = 1 << 20;
+const FILE_MOST: u64 = 8 << 20;
+/// Room for a certificate, and for what is remembered, in bytes.
+const ROOM: usize = 128 << 10;
 /// Folders below the root of the storage.
 const ACCOUNTS: &str = "accounts";
 const CERTIFICATES: &str = "certificates";
@@ -83,6 +85,7 @@ impl Storage {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(FILE_MODE);
         let file = file.open(self.root.join("lock"))?;
+        belong(&file, &self.root)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Lock { _file: file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -141,6 +144,17 @@ impl Storage {
         self.root.join(ACCOUNTS).join(format!("{}.json", file_name(authority)))
     }
 
+    /// Whether there is room for what comes of an order.
+    ///
+    /// # Errors
+    /// The disk is full, read-only or not ours.
+    pub fn has_room(&self) -> io::Result<()> {
+        let probe = self.root.join(CERTIFICATES).join("room");
+        let written = self.replace(&probe, &vec![b' '; ROOM]);
+        let _ = fs::remove_file(&probe);
+        written
+    }
+
     /// What was kept of failures and renewals.
     pub fn course(&self) -> Option<Vec<u8>> {
         read_bounded(&self.root.join(COURSE)).ok()
@@ -163,6 +177,7 @@ impl Storage {
             let mut options = OpenOptions::new();
             let mut file = options.write(true).create(true).truncate(true).mode(FILE_MODE).open(&beside)?;
             file.set_permissions(fs::Permissions::from_mode(FILE_MODE))?;
+            belong(&file, folder)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&beside, path)?;
@@ -184,6 +199,15 @@ pub(crate) fn file_name(text: &str) -> String {
         _ => '-',
     });
     kept.take(200).collect()
+}
+
+/// What root writes for a server of another user (`sudo bandstand cert renew`) is that user's.
+fn belong(file: &File, folder: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = fs::metadata(folder)?;
+    fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {
@@ -286,6 +310,37 @@ pub(crate) mod tests {
         assert_eq!(seen, "old");
         assert_eq!(storage.certificates(), [("a".to_owned(), b"newer".to_vec())]);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside");
+    }
+
+    /// A server that has become another user reads what root has renewed for it.
+    #[test]
+    fn what_root_writes_belongs_to_whose_folder_it_is() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = Folder::new();
+        let storage = Storage::at(&folder.0);
+        storage.prepare().unwrap();
+        for path in ["acme", "acme/certificates", "acme/accounts"] {
+            std::os::unix::fs::chown(folder.0.join(path), Some(4242), Some(4243)).unwrap();
+        }
+        drop(storage.try_lock().unwrap());
+        storage.put_certificate("a", b"key").unwrap();
+        storage.put_course(b"{}").unwrap();
+        for path in ["acme/lock", "acme/certificates/a.pem", "acme/course.json"] {
+            let found = fs::metadata(folder.0.join(path)).unwrap();
+            assert_eq!((found.uid(), found.gid(), found.mode() & 0o777), (4242, 4243, FILE_MODE), "{path}");
+        }
+    }
+
+    #[test]
+    fn room_is_looked_for_and_given_back() {
+        let folder = Folder::new();
+        let storage = Storage::at(&folder.0);
+        assert!(storage.has_room().is_err(), "no folder");
+        storage.prepare().unwrap();
+        storage.has_room().unwrap();
+        assert_eq!(fs::read_dir(folder.0.join("acme/certificates")).unwrap().count(), 0);
     }
 
     /// Row 67: a write that fails leaves the old file, and nothing else.

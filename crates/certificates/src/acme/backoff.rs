@@ -10,20 +10,35 @@ use std::time::{Duration, SystemTime};
 const FIRST: Duration = Duration::from_secs(60);
 /// At most, when the authority has judged the name: somebody has to change something, and a day is soon enough to see it.
 const MOST: Duration = Duration::from_secs(24 * 3600);
-/// At most, when the authority could not be asked: nothing was counted, and a certificate may be about to end.
-const MOST_UNASKED: Duration = Duration::from_secs(3600);
+/// At most, when no authority has judged it: nobody has to change anything, and a certificate may be about to end.
+const MOST_UNJUDGED: Duration = Duration::from_secs(3600);
+/// How far clocks differ without one of them being wrong.
+pub(crate) const CLOCKS: Duration = Duration::from_secs(300);
 /// Failed validations of a name in an hour.
 pub(crate) const HOURLY: usize = 3;
+/// So many are remembered: those that count, and those that are begun at one authority after the other.
+pub(crate) const REMEMBERED: usize = 16;
 /// The window of [`HOURLY`], and a margin for clocks that differ.
 const WINDOW: Duration = Duration::from_secs(3600 + 60);
 /// After so many failures an authority that has a test twin is asked there first.
 const REHEARSE_AFTER: u32 = 3;
 
+/// What an attempt has cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cost {
+    /// No authority has looked for a name.
+    Nothing,
+    /// One has begun to; what it found is not known, and may be counted as failed.
+    Tried,
+    /// One has refused a name.
+    Judged,
+}
+
 /// How long to wait after so many failures in a row (from 1). `dice` is from 0 to 1: the wait is between 3/4 and 5/4, so
 /// that those whom one outage has hit do not come back at once.
-pub(crate) fn wait(failures: u32, asked: bool, dice: f64) -> Duration {
+pub(crate) fn wait(failures: u32, cost: Cost, dice: f64) -> Duration {
     let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(20));
-    let most = if asked { MOST } else { MOST_UNASKED };
+    let most = if cost == Cost::Judged { MOST } else { MOST_UNJUDGED };
     doubled.min(most).mul_f64(0.75 + dice.clamp(0.0, 1.0) / 2.0)
 }
 
@@ -48,23 +63,23 @@ mod tests {
 
     #[test]
     fn waits_double_from_a_minute_to_a_day() {
-        for (failures, asked, minutes) in [
-            (1, true, 1),
-            (2, true, 2),
-            (3, true, 4),
-            (6, true, 32),
-            (10, true, 512),
-            (11, true, 1024),
-            (12, true, 1440),
-            (u32::MAX, true, 1440),
-            (6, false, 32),
-            (7, false, 60),
-            (u32::MAX, false, 60),
+        for (failures, cost, minutes) in [
+            (1, Cost::Judged, 1),
+            (2, Cost::Judged, 2),
+            (3, Cost::Judged, 4),
+            (6, Cost::Judged, 32),
+            (10, Cost::Judged, 512),
+            (11, Cost::Judged, 1024),
+            (12, Cost::Judged, 1440),
+            (u32::MAX, Cost::Judged, 1440),
+            (6, Cost::Nothing, 32),
+            (7, Cost::Tried, 60),
+            (u32::MAX, Cost::Nothing, 60),
         ] {
             let wanted = Duration::from_secs(minutes * 60);
-            assert_eq!(wait(failures, asked, 0.5), wanted, "{failures}");
-            assert_eq!(wait(failures, asked, 0.0), wanted.mul_f64(0.75), "{failures}");
-            assert_eq!(wait(failures, asked, 1.0), wanted.mul_f64(1.25), "{failures}");
+            assert_eq!(wait(failures, cost, 0.5), wanted, "{failures}");
+            assert_eq!(wait(failures, cost, 0.0), wanted.mul_f64(0.75), "{failures}");
+            assert_eq!(wait(failures, cost, 1.0), wanted.mul_f64(1.25), "{failures}");
         }
     }
 
@@ -76,7 +91,8 @@ mod tests {
             let mut failed = Vec::new();
             for failures in 1..200 {
                 // Impatience: as if every restart forgot the wait, but not what was counted.
-                now = now.max(allowed_from(&failed)) + wait(1, true, dice).min(Duration::from_secs(failures));
+                now = now.max(allowed_from(&failed))
+                    + wait(1, Cost::Judged, dice).min(Duration::from_secs(failures));
                 failed.push(now);
             }
             for (i, start) in failed.iter().enumerate() {

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::backoff;
+use super::backoff::{self, Cost};
+use super::quota::Quota;
 use crate::storage::Storage;
 
 /// Seconds since 1970. What is in the file.
@@ -24,6 +25,8 @@ pub(crate) struct Course {
     pub(crate) certificates: BTreeMap<String, Origin>,
     /// By directory: not to be asked before.
     pub(crate) busy: BTreeMap<String, Seconds>,
+    /// By directory: what it was asked for.
+    pub(crate) quotas: BTreeMap<String, Quota>,
 }
 
 /// A name that fails.
@@ -34,7 +37,7 @@ pub(crate) struct Trouble {
     pub(crate) failures: u32,
     /// Not to be tried before.
     pub(crate) next: Seconds,
-    /// The last failed validations, no more than an hour of them can hold.
+    /// The last validations that failed, or were begun and never heard of again.
     pub(crate) failed: Vec<Seconds>,
     /// The last reason, for people.
     pub(crate) error: String,
@@ -54,6 +57,8 @@ pub(crate) struct Origin {
     pub(crate) renew: Seconds,
     /// When to ask for the window again; 0: not asked yet.
     pub(crate) ask: Seconds,
+    /// When it came.
+    pub(crate) since: Seconds,
 }
 
 impl Course {
@@ -66,26 +71,47 @@ impl Course {
         })
     }
 
-    /// Keeps it. A full disk loses the record, not the certificate.
-    pub(crate) fn write(&self, storage: &Storage) {
+    /// Keeps it; false: the disk does not. A full disk loses the record, not the certificate.
+    pub(crate) fn write(&self, storage: &Storage) -> bool {
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();
-        if let Err(error) = storage.put_course(&text) {
+        let kept = storage.put_course(&text);
+        if let Err(error) = &kept {
             tracing::warn!(%error, folder = %storage.root().display(), "course.json cannot be written");
+        }
+        kept.is_ok()
+    }
+
+    /// Names are about to be validated: until [`Course::end`] says otherwise that counts as failed, since a process that is killed
+    /// in the middle says nothing more.
+    pub(crate) fn begin(&mut self, names: &[String], now: SystemTime) {
+        for name in names {
+            let failed = &mut self.names.entry(name.clone()).or_default().failed;
+            failed.push(seconds(now));
+            let surplus = failed.len().saturating_sub(backoff::REMEMBERED);
+            failed.drain(..surplus);
         }
     }
 
-    /// A name has failed. `asked`: an authority has judged it, or was about to.
-    pub(crate) fn fail(&mut self, name: &str, error: &str, asked: bool, now: SystemTime, dice: f64) {
+    /// What was begun at `now` has cost these names nothing.
+    pub(crate) fn end(&mut self, names: &[String], now: SystemTime) {
+        for name in names {
+            let Some(trouble) = self.names.get_mut(name) else { continue };
+            if let Some(place) = trouble.failed.iter().rposition(|at| *at == seconds(now)) {
+                trouble.failed.remove(place);
+            }
+            if *trouble == Trouble::default() {
+                self.names.remove(name);
+            }
+        }
+    }
+
+    /// There is no certificate for a name. Whether it was validated in vain is what `begin` and `end` say.
+    pub(crate) fn fail(&mut self, name: &str, error: &str, cost: Cost, now: SystemTime, dice: f64) {
         let trouble = self.names.entry(name.to_owned()).or_default();
         trouble.failures = trouble.failures.saturating_add(1);
-        trouble.next = seconds(now + backoff::wait(trouble.failures, asked, dice));
+        trouble.next = seconds(now + backoff::wait(trouble.failures, cost, dice));
         trouble.error = error.to_owned();
         trouble.at = seconds(now);
-        if asked {
-            trouble.failed.push(trouble.at);
-            let surplus = trouble.failed.len().saturating_sub(backoff::HOURLY);
-            trouble.failed.drain(..surplus);
-        }
     }
 
     /// Names are proved: what was is forgotten.
@@ -93,12 +119,14 @@ impl Course {
         self.names.retain(|name, _| !names.contains(name));
     }
 
-    /// When a name may be tried. `force` passes over the wait, never over what an hour may see.
-    pub(crate) fn may_try(&self, name: &str, force: bool) -> SystemTime {
+    /// When a name may be tried. `force` passes over the wait, never over what an hour may see. What the record has of times
+    /// to come is from a clock that was wrong, and keeps nobody waiting.
+    pub(crate) fn may_try(&self, name: &str, force: bool, now: SystemTime) -> SystemTime {
         let Some(trouble) = self.names.get(name) else { return SystemTime::UNIX_EPOCH };
-        let failed: Vec<SystemTime> = trouble.failed.iter().map(|at| moment(*at)).collect();
-        let wait = if force { SystemTime::UNIX_EPOCH } else { moment(trouble.next) };
-        wait.max(backoff::allowed_from(&failed))
+        let has_been = |at: &SystemTime| *at <= now + backoff::CLOCKS;
+        let failed: Vec<SystemTime> = trouble.failed.iter().map(|at| moment(*at)).filter(has_been).collect();
+        let wait = if force || !has_been(&moment(trouble.at)) { 0 } else { trouble.next };
+        moment(wait).max(backoff::allowed_from(&failed))
     }
 
     /// Failures in a row of the worst of these names.
@@ -132,6 +160,14 @@ mod tests {
         moment(1_800_000_000)
     }
 
+    fn fail(course: &mut Course, cost: Cost) {
+        course.begin(&["shop.test".to_owned()], now());
+        if cost == Cost::Nothing {
+            course.end(&["shop.test".to_owned()], now());
+        }
+        course.fail("shop.test", "no address", cost, now(), 0.5);
+    }
+
     /// Row 69: restarts do not reset what was learned.
     #[test]
     fn row_69_what_failed_is_remembered() {
@@ -140,39 +176,79 @@ mod tests {
         storage.prepare().unwrap();
         let mut course = Course::read(&storage);
         assert_eq!(course, Course::default());
-        course.fail("shop.test", "no address", true, now(), 0.5);
-        course.fail("shop.test", "no address", true, now(), 0.5);
-        course.write(&storage);
+        fail(&mut course, Cost::Judged);
+        fail(&mut course, Cost::Judged);
+        assert!(course.write(&storage));
         let again = Course::read(&storage);
         assert_eq!(again, course);
         assert_eq!(again.failures(&["other.test".into(), "shop.test".into()]), 2);
-        assert_eq!(again.may_try("shop.test", false), now() + Duration::from_secs(120));
-        assert_eq!(again.may_try("other.test", false), SystemTime::UNIX_EPOCH);
+        assert_eq!(again.may_try("shop.test", false, now()), now() + Duration::from_secs(120));
+        assert_eq!(again.may_try("other.test", false, now()), SystemTime::UNIX_EPOCH);
     }
 
     #[test]
     fn force_passes_over_the_wait_but_not_over_the_hour() {
+        for cost in [Cost::Tried, Cost::Judged] {
+            let mut course = Course::default();
+            fail(&mut course, cost);
+            assert!(course.may_try("shop.test", false, now()) > now());
+            assert!(course.may_try("shop.test", true, now()) <= now());
+            fail(&mut course, cost);
+            fail(&mut course, cost);
+            assert!(course.may_try("shop.test", true, now()) > now() + Duration::from_secs(3600));
+            fail(&mut course, cost);
+            for _ in 0..100 {
+                fail(&mut course, cost);
+            }
+            assert_eq!(course.names["shop.test"].failed.len(), backoff::REMEMBERED, "bounded");
+        }
+    }
+
+    /// Row 69: whoever is killed in the middle of a validation, again and again, does not go on for ever.
+    #[test]
+    fn row_69_what_was_begun_counts_until_it_is_over() {
+        let names = ["a.test".to_owned(), "b.test".to_owned()];
         let mut course = Course::default();
-        course.fail("shop.test", "", true, now(), 0.5);
-        assert!(course.may_try("shop.test", false) > now());
-        assert!(course.may_try("shop.test", true) <= now());
-        course.fail("shop.test", "", true, now(), 0.5);
-        course.fail("shop.test", "", true, now(), 0.5);
-        assert!(course.may_try("shop.test", true) > now() + Duration::from_secs(3600));
-        course.fail("shop.test", "", true, now(), 0.5);
-        assert_eq!(course.names["shop.test"].failed.len(), 3, "bounded");
+        for _ in 0..3 {
+            assert!(course.may_try("a.test", false, now()) <= now(), "no wait, but counted");
+            course.begin(&names, now());
+        }
+        assert!(course.may_try("a.test", true, now()) > now() + Duration::from_secs(3600));
+        for _ in 0..3 {
+            course.end(&names[..1], now());
+        }
+        assert!(course.may_try("a.test", true, now()) <= now());
+        assert!(course.may_try("b.test", true, now()) > now());
+        assert_eq!(course.names.len(), 1, "nothing is left of the first");
     }
 
     #[test]
     fn what_was_not_judged_is_not_counted() {
         let mut course = Course::default();
         for _ in 0..50 {
-            course.fail("shop.test", "down", false, now(), 0.5);
+            fail(&mut course, Cost::Nothing);
         }
-        assert_eq!(course.may_try("shop.test", false), now() + Duration::from_secs(3600));
-        assert!(course.may_try("shop.test", true) <= now());
+        assert_eq!(course.may_try("shop.test", false, now()), now() + Duration::from_secs(3600));
+        assert!(course.may_try("shop.test", true, now()) <= now());
         course.succeed(&["shop.test".into()]);
         assert_eq!(course, Course::default());
+    }
+
+    /// Row 69: years in the future the clock was wrong, and nobody waits for them.
+    #[test]
+    fn row_69_a_clock_that_has_jumped_back() {
+        let mut course = Course::default();
+        for _ in 0..20 {
+            fail(&mut course, Cost::Judged);
+        }
+        let day = Duration::from_secs(24 * 3600);
+        for (back, waits) in
+            [(Duration::ZERO, true), (day / 24 / 60, true), (day, false), (day * 3000, false)]
+        {
+            let then = now() - back;
+            assert_eq!(course.may_try("shop.test", false, then) > then, waits, "{back:?}");
+            assert_eq!(course.may_try("shop.test", true, then) > then, waits, "{back:?}");
+        }
     }
 
     #[test]

@@ -6,20 +6,19 @@
 //! that is complete; whatever fails, the old one stays.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use instant_acme::CertificateIdentifier;
-
 use super::account;
+use super::advice;
 use super::authority::Authority;
-use super::backoff;
+use super::backoff::{self, Cost};
 use super::challenge::Stage;
 use super::client::Client;
 use super::course::{Course, Origin, moment, seconds};
 use super::due::{self, Held, Zeal};
 use super::failure::{Failure, Refused};
 use super::order::{Ask, Issued};
-use super::renewal;
 use super::wish::Wish;
 use crate::pem::Pair;
 use crate::storage::Storage;
@@ -28,8 +27,6 @@ use crate::storage::Storage;
 const ANOTHER: Duration = Duration::from_secs(5);
 /// After the disk has failed.
 const DISK: Duration = Duration::from_secs(60);
-/// When an authority has no advice about renewal, or does not answer, it is asked again.
-const ADVICE_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// What came of a turn.
 #[derive(Debug)]
@@ -76,7 +73,7 @@ pub async fn turn(wish: &Wish, storage: &Storage, stage: &Arc<dyn Stage>, zeal: 
     let course = Course::read(storage);
     let all = held(storage, &wish.names);
     let due = due::due(&wish.names, &all, &course, now, zeal);
-    let ask = next_advice(&wish.names, &all, &course);
+    let ask = advice::next(&wish.names, &all, &course, now);
     if due.sets.is_empty() && ask.is_none_or(|ask| ask > now) {
         return idle(ask.map_or(due.next, |ask| due.next.min(ask)));
     }
@@ -89,10 +86,17 @@ pub async fn turn(wish: &Wish, storage: &Storage, stage: &Arc<dyn Stage>, zeal: 
         }
     };
     // Whoever had the lock before may have done it all.
-    let mut keeper =
-        Keeper { wish, storage, stage, course: Course::read(storage), now, outcomes: Vec::new() };
+    let mut keeper = Keeper {
+        wish,
+        storage,
+        stage,
+        course: Course::read(storage),
+        now,
+        tried: false,
+        outcomes: Vec::new(),
+    };
     let all = held(storage, &wish.names);
-    keeper.seek_advice(&all).await;
+    advice::seek(&mut keeper.course, wish, storage, &all, now).await;
     for (names, file) in due::due(&wish.names, &all, &keeper.course, now, zeal).sets {
         let replaced = file.and_then(|file| all.iter().find(|held| held.file == file));
         keeper.order(names, replaced).await;
@@ -100,7 +104,7 @@ pub async fn turn(wish: &Wish, storage: &Storage, stage: &Arc<dyn Stage>, zeal: 
     let (course, outcomes) = (keeper.course, keeper.outcomes);
     let all = held(storage, &wish.names);
     let due = due::due(&wish.names, &all, &course, SystemTime::now(), Zeal::Due);
-    let next = next_advice(&wish.names, &all, &course).map_or(due.next, |ask| due.next.min(ask));
+    let next = advice::next(&wish.names, &all, &course, now).map_or(due.next, |ask| due.next.min(ask));
     // What is due still is what has failed in a way that has no wait.
     let next = if due.sets.is_empty() { next } else { next.min(now + DISK) };
     Turn { next, outcomes, was_busy: false }
@@ -119,7 +123,7 @@ pub struct Rehearsal {
 pub async fn rehearse(wish: &Wish, storage: &Storage, stage: &Arc<dyn Stage>) -> Vec<Rehearsal> {
     let now = SystemTime::now();
     let course = Course::read(storage);
-    let mut keeper = Keeper { wish, storage, stage, course, now, outcomes: Vec::new() };
+    let mut keeper = Keeper { wish, storage, stage, course, now, tried: false, outcomes: Vec::new() };
     let mut rehearsals = Vec::new();
     for twin in wish.authorities.iter().filter_map(Authority::rehearsal) {
         let outcome = keeper.ask_once(&twin, &wish.names, None, true).await;
@@ -136,21 +140,14 @@ pub async fn rehearse(wish: &Wish, storage: &Storage, stage: &Arc<dyn Stage>) ->
     rehearsals
 }
 
-/// When the first authority is to be asked for advice.
-fn next_advice(names: &[String], held: &[Held], course: &Course) -> Option<SystemTime> {
-    let best = names.iter().filter_map(|name| due::best(name, held));
-    let known = best.filter_map(|held| {
-        course.certificates.get(&held.file).filter(|origin| origin.serial == held.pair.facts.serial)
-    });
-    known.map(|origin| moment(origin.ask)).min()
-}
-
 struct Keeper<'a> {
     wish: &'a Wish,
     storage: &'a Storage,
     stage: &'a Arc<dyn Stage>,
     course: Course,
     now: SystemTime,
+    /// An authority has begun to look for the names of the order that runs.
+    tried: bool,
     outcomes: Vec<(Vec<String>, Option<String>)>,
 }
 
@@ -172,16 +169,25 @@ impl Keeper<'_> {
         names: Vec<String>,
         replaced: Option<&Held>,
     ) -> Option<Vec<Vec<String>>> {
-        let mut reasons = Vec::new();
+        let (mut reasons, mut cost) = (Vec::new(), Cost::Nothing);
+        let renews = replaced.is_some_and(|held| is_same(&held.pair.facts.names, &names));
         for authority in &self.wish.authorities {
-            if let Some(busy) = self.busy(authority) {
-                reasons.push(busy);
+            if let Some(reason) = self.busy(authority).or_else(|| self.is_enough(authority, &names, renews)) {
+                reasons.push(reason);
                 continue;
             }
+            // Whoever cannot keep what comes of it, nor remember that it was asked for, asks for nothing.
+            if let Err(why) = self.begin(authority, &names) {
+                reasons.push(why);
+                break;
+            }
             tracing::info!(authority = authority.name, names = names.join(", "), "ordering a certificate");
-            match self.ask(authority, &names, replaced).await {
+            let outcome = self.ask(authority, &names, replaced).await;
+            self.end(&names, &outcome);
+            cost = cost.max(if self.tried { Cost::Tried } else { Cost::Nothing });
+            match outcome {
                 Ok(issued) => {
-                    self.keep(authority, &names, &issued).await;
+                    self.keep(authority, &names, renews, &issued).await;
                     return None;
                 }
                 Err(Failure::Names(refused)) if refused.iter().any(|one| !one.elsewhere) => {
@@ -192,11 +198,13 @@ impl Keeper<'_> {
                     return Some(names.into_iter().map(|name| vec![name]).collect());
                 }
                 Err(Failure::Names(refused)) if refused.is_empty() => {
+                    cost = Cost::Judged;
                     reasons.push(format!("{} refused it", authority.name));
                 }
                 Err(Failure::Names(refused))
                     if authority != &self.wish.authorities[self.wish.authorities.len() - 1] =>
                 {
+                    cost = Cost::Judged;
                     reasons.extend(refused.into_iter().map(|one| format!("{}: {}", one.name, one.why)));
                 }
                 Err(Failure::Names(refused)) => return self.leave_out(&names, &refused),
@@ -207,8 +215,41 @@ impl Keeper<'_> {
                 }
             }
         }
-        self.fail(&names, &reasons.join("; "), false);
+        self.fail(&names, &reasons.join("; "), cost);
         None
+    }
+
+    /// Puts on the disk that these names are about to be validated.
+    fn begin(&mut self, authority: &Authority, names: &[String]) -> Result<(), String> {
+        (self.tried, self.now) = (false, SystemTime::now());
+        self.course.quotas.entry(authority.directory.clone()).or_default().ordered(self.now);
+        self.course.begin(names, self.now);
+        let kept = self.storage.has_room().map_err(|error| error.to_string());
+        let kept = kept.and_then(|()| self.course.write(self.storage).then_some(()).ok_or_else(String::new));
+        kept.map_err(|why| {
+            self.course.end(names, self.now);
+            let folder = self.storage.root().display();
+            format!("nothing is ordered while nothing can be kept in {folder}: {why}")
+        })
+    }
+
+    /// Names count as failed where an authority has refused them, or has begun to look and then said nothing.
+    fn end(&mut self, names: &[String], outcome: &Result<Issued, Failure>) {
+        let is_spent = |name: &&String| match outcome {
+            Ok(_) => false,
+            Err(_) if !self.tried => false,
+            Err(Failure::Names(refused)) if !refused.is_empty() => {
+                refused.iter().any(|one| one.name == **name)
+            }
+            Err(_) => true,
+        };
+        let others: Vec<String> = names.iter().filter(|name| !is_spent(name)).cloned().collect();
+        self.course.end(&others, self.now);
+    }
+
+    fn is_enough(&self, authority: &Authority, names: &[String], renews: bool) -> Option<String> {
+        let refused = self.course.quotas.get(&authority.directory)?.refuses(names, renews, self.now)?;
+        Some(format!("{}: {refused}", authority.name))
     }
 
     /// Rehearses where that is due, then orders. An account that is not known there any more is opened anew, once.
@@ -245,6 +286,7 @@ impl Keeper<'_> {
         rehearsal: bool,
     ) -> Result<Option<Issued>, Failure> {
         let client = Client::new(self.wish.ca.as_deref()).map_err(Failure::Ours)?;
+        let began = AtomicBool::new(false);
         let failures = self.course.failures(names);
         let outcome = async {
             let account = account::open(self.storage, self.wish, authority, &client).await?;
@@ -255,7 +297,8 @@ impl Keeper<'_> {
                 account: &account,
                 names,
                 failures,
-                replaces: replaced.and_then(|held| self.replaces(authority, held)),
+                replaces: replaced.and_then(|held| advice::replaces(&self.course, authority, held)),
+                began: &began,
             };
             match rehearsal {
                 true => ask.rehearse().await.map(|()| None),
@@ -263,20 +306,11 @@ impl Keeper<'_> {
             }
         };
         let outcome = outcome.await;
+        self.tried |= began.load(Ordering::Relaxed) && !rehearsal;
         if let (Err(_), Some(until)) = (&outcome, client.busy_until()) {
             self.course.busy.insert(authority.directory.clone(), seconds(until));
         }
         outcome
-    }
-
-    /// Only the authority that has issued it can replace it (RFC 9773 §5), and only where it gives advice.
-    fn replaces(&self, authority: &Authority, held: &Held) -> Option<CertificateIdentifier<'static>> {
-        let origin = self.course.certificates.get(&held.file)?;
-        let is_its_own = origin.directory == authority.directory && origin.serial == held.pair.facts.serial;
-        if !is_its_own || origin.renew == 0 {
-            return None;
-        }
-        CertificateIdentifier::try_from(held.pair.chain.first()?).ok().map(CertificateIdentifier::into_owned)
     }
 
     fn busy(&mut self, authority: &Authority) -> Option<String> {
@@ -292,39 +326,47 @@ impl Keeper<'_> {
     /// Those that were refused are not tried for a while; the rest is ordered at once.
     fn leave_out(&mut self, names: &[String], refused: &[Refused]) -> Option<Vec<Vec<String>>> {
         for one in refused {
-            self.fail(std::slice::from_ref(&one.name), &one.why, true);
+            self.fail(std::slice::from_ref(&one.name), &one.why, Cost::Judged);
         }
         let is_refused = |name: &String| refused.iter().any(|one| one.name == *name);
         let rest: Vec<String> = names.iter().filter(|name| !is_refused(name)).cloned().collect();
         // Nobody was left out: the same order again would fail the same.
         if rest.len() == names.len() {
-            self.fail(names, "the authority refused a name that was not asked for", true);
+            self.fail(names, "the authority refused a name that was not asked for", Cost::Judged);
             return None;
         }
         (!rest.is_empty()).then(|| vec![rest])
     }
 
-    fn fail(&mut self, names: &[String], why: &str, asked: bool) {
-        let dice = dice();
+    fn fail(&mut self, names: &[String], why: &str, cost: Cost) {
+        let (dice, now) = (dice(), SystemTime::now());
         for name in names {
-            self.course.fail(name, why, asked, SystemTime::now(), dice);
-            let next = self.course.may_try(name, false).duration_since(SystemTime::now()).unwrap_or_default();
+            self.course.fail(name, why, cost, now, dice);
+            let next = self.course.may_try(name, false, now).duration_since(now).unwrap_or_default();
             tracing::warn!(name, again_in_minutes = next.as_secs().div_ceil(60), "no certificate: {why}");
         }
         self.outcomes.push((names.to_vec(), Some(why.to_owned())));
     }
 
-    async fn keep(&mut self, authority: &Authority, names: &[String], issued: &Issued) {
-        let file = due::file_of(names);
+    async fn keep(&mut self, authority: &Authority, names: &[String], renews: bool, issued: &Issued) {
+        let (file, facts) = (due::file_of(names), &issued.pair.facts);
+        let lifetime = facts.not_after.duration_since(facts.not_before).unwrap_or_default();
+        let quota = self.course.quotas.entry(authority.directory.clone()).or_default();
+        quota.issued(names, renews, lifetime, self.now);
         if let Err(error) = self.storage.put_certificate(&file, &issued.pem) {
             let folder = self.storage.root().display();
-            self.fail(names, &format!("the new certificate cannot be kept in {folder}: {error}"), true);
+            self.fail(
+                names,
+                &format!("the new certificate cannot be kept in {folder}: {error}"),
+                Cost::Tried,
+            );
             return;
         }
         self.course.succeed(names);
         self.course.busy.remove(&authority.directory);
         let serial = issued.pair.facts.serial.clone();
-        let origin = Origin { serial, directory: authority.directory.clone(), renew: 0, ask: 0 };
+        let (directory, since) = (authority.directory.clone(), seconds(self.now));
+        let origin = Origin { serial, directory, since, ..Origin::default() };
         self.course.certificates.insert(file.clone(), origin);
         self.outcomes.push((names.to_vec(), None));
         let days = issued.pair.facts.not_after.duration_since(self.now).unwrap_or_default().as_secs() / 86400;
@@ -335,50 +377,14 @@ impl Keeper<'_> {
             "a new certificate is there"
         );
         self.course.write(self.storage);
-        self.seek_advice(&[Held { file, pair: issued.pair.clone() }]).await;
+        let held = Held { file, pair: issued.pair.clone() };
+        advice::seek(&mut self.course, self.wish, self.storage, &[held], self.now).await;
     }
+}
 
-    /// When to renew, from those who have issued (RFC 9773).
-    async fn seek_advice(&mut self, held: &[Held]) {
-        let files: Vec<String> = held.iter().map(|held| held.file.clone()).collect();
-        for (file, held) in files.into_iter().zip(held) {
-            let Some(origin) = self.course.certificates.get(&file).cloned() else { continue };
-            let facts = &held.pair.facts;
-            if origin.serial != facts.serial || moment(origin.ask) > self.now {
-                continue;
-            }
-            let (window, again) = self.advice(&origin, &held.pair).await;
-            if let Some(origin) = self.course.certificates.get_mut(&file) {
-                origin.ask = seconds(SystemTime::now() + again);
-                if let Some((start, end)) = window {
-                    origin.renew = seconds(renewal::by_window(start, end, &facts.serial)).max(1);
-                }
-            }
-            self.course.write(self.storage);
-        }
-    }
-
-    /// The window, and when to ask again.
-    async fn advice(&self, origin: &Origin, pair: &Pair) -> (Option<(SystemTime, SystemTime)>, Duration) {
-        let authority = Authority::of(&origin.directory);
-        let asked = async {
-            let client = Client::new(self.wish.ca.as_deref()).map_err(Failure::Ours)?;
-            let account = account::open(self.storage, self.wish, &authority, &client).await?;
-            let leaf = pair.chain.first().ok_or_else(|| Failure::ours("an empty chain"))?;
-            let identifier = CertificateIdentifier::try_from(leaf).map_err(Failure::Ours)?;
-            account.renewal_info(&identifier).await.map_err(|error| Failure::of(&authority, error, &[]))
-        };
-        match asked.await {
-            Ok((info, again)) => {
-                let window = info.suggested_window;
-                (Some((window.start.into(), window.end.into())), renewal::ask_again(again))
-            }
-            Err(failure) => {
-                tracing::debug!(?failure, "no advice about renewal; it is by lifetime");
-                (None, ADVICE_AGAIN)
-            }
-        }
-    }
+/// In any order.
+fn is_same(one: &[String], other: &[String]) -> bool {
+    one.len() == other.len() && one.iter().all(|name| other.contains(name))
 }
 
 /// From 0 to 1.

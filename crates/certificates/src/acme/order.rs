@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use instant_acme::{
@@ -42,6 +43,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) failures: u32,
     /// The certificate that this one takes the place of (RFC 9773 §5).
     pub(crate) replaces: Option<CertificateIdentifier<'static>>,
+    /// Set when the authority is told to look: from then on a failure may be counted.
+    pub(crate) began: &'a AtomicBool,
 }
 
 /// What came of it.
@@ -119,6 +122,7 @@ impl Ask<'_> {
     async fn answer(&self, order: &mut Order, shown: &mut Proofs) -> Result<(), Failure> {
         patiently!(fetch(order)).map_err(|error| self.failure(error))?;
         self.show(order, shown).await?;
+        self.began.store(!shown.ready.is_empty(), Ordering::Relaxed);
         patiently!(ready(order, shown)).map_err(|error| self.failure(error))?;
         self.wait_until(order, OrderStatus::Ready, JUDGED_WITHIN).await
     }
@@ -208,12 +212,18 @@ impl Ask<'_> {
     async fn blame(&self, order: &mut Order) -> Result<Vec<Refused>, Failure> {
         let deadline = Instant::now() + OTHERS_WITHIN;
         loop {
-            let (mut bad, mut open) = (Vec::new(), false);
+            let (mut bad, mut open) = (Vec::new(), Vec::new());
             let mut authorizations = order.authorizations();
             while let Some(one) = authorizations.next().await {
                 let mut one = one.map_err(|error| self.failure(error))?;
                 patiently!(one.refresh()).map_err(|error| self.failure(error))?;
-                open |= one.status == AuthorizationStatus::Pending;
+                if one.status == AuthorizationStatus::Pending {
+                    open.push(Refused {
+                        name: one.identifier().to_string(),
+                        why: format!("{} has not judged it in time", self.authority.name),
+                        elsewhere: false,
+                    });
+                }
                 if one.status == AuthorizationStatus::Invalid {
                     let judged = one.challenges.iter().find(|challenge| challenge.error.is_some());
                     let way = judged.map_or("any way", |challenge| challenge::word(&challenge.r#type));
@@ -221,7 +231,12 @@ impl Ask<'_> {
                     bad.push(refused(self.authority, &one.identifier().to_string(), way, problem));
                 }
             }
-            if !open || Instant::now() > deadline {
+            if open.is_empty() {
+                return Ok(bad);
+            }
+            // What is judged later may be refused: to order it at once would count twice.
+            if Instant::now() > deadline {
+                bad.extend(open);
                 return Ok(bad);
             }
             sleep(LOOK_FIRST * 4).await;
@@ -263,19 +278,29 @@ async fn fetch(order: &mut Order) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says that proofs can be looked at. Called again, it goes on with those that were not told yet.
+/// Says that proofs can be looked at. Called again, it goes on with those that were not told yet. An authority that looks at once
+/// says what it found already here: that is no failure of this step, and `blame` reads it in its place.
 async fn ready(order: &mut Order, shown: &mut Proofs) -> Result<(), Error> {
+    let mut judged = None;
     let mut authorizations = order.authorizations();
     while let Some(one) = authorizations.next().await {
         let mut one = one?;
         let Some(place) = shown.ready.iter().position(|(url, _)| url == one.url()) else { continue };
         let way = shown.ready[place].1.clone();
-        if let Some(mut challenge) = one.challenge(way) {
-            challenge.set_ready().await?;
+        let told = match one.challenge(way) {
+            Some(mut challenge) => challenge.set_ready().await,
+            None => Ok(()),
+        };
+        match told {
+            Err(error @ Error::Api(_)) if !is_bad_nonce(&error) => judged = Some(error),
+            told => told?,
         }
         shown.ready.swap_remove(place);
     }
-    Ok(())
+    match judged {
+        Some(error) if order.refresh().await?.status != OrderStatus::Invalid => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn identifier(name: &str) -> Identifier {

@@ -51,8 +51,9 @@ pub fn report(storage: &Storage, names: &[String]) -> Vec<Entry> {
         });
         let entry = &mut entries[place].1;
         entry.names.push(name.clone());
-        let trouble = course.names.get(name);
-        let mut next = trouble.map(|_| course.may_try(name, false));
+        // A name that is being tried has no failure yet.
+        let trouble = course.names.get(name).filter(|trouble| trouble.failures > 0);
+        let mut next = trouble.map(|_| course.may_try(name, false, SystemTime::now()));
         if let Some(best) = best {
             let facts = &best.pair.facts;
             entry.issuer.clone_from(&facts.issuer);
@@ -74,7 +75,7 @@ pub fn report(storage: &Storage, names: &[String]) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::acme::due::tests::start;
+    use crate::acme::backoff::Cost;
     use crate::storage::tests::Folder;
 
     #[test]
@@ -89,8 +90,8 @@ mod tests {
         let pem = key.serialize_pem() + &parameters.self_signed(&key).unwrap().pem();
         storage.put_certificate("a.test+1", pem.as_bytes()).unwrap();
         storage.put_certificate("damaged", b"nothing").unwrap();
-        let mut course = Course::default();
-        course.fail("bad.test", "no address", true, start(), 0.5);
+        let (mut course, now) = (Course::default(), SystemTime::now());
+        course.fail("bad.test", "no address", Cost::Judged, now, 0.5);
         course.write(&storage);
         let [good, bad] = &report(&storage, &names)[..] else { panic!() };
         assert_eq!(good.names, ["a.test", "b.test"]);
@@ -99,6 +100,6 @@ mod tests {
             (bad.names.as_slice(), bad.error.as_deref()),
             (["bad.test".to_owned()].as_slice(), Some("no address"))
         );
-        assert_eq!(bad.next, Some(seconds(start()) + 60));
+        assert_eq!(bad.next, Some(seconds(now) + 60));
     }
 }

@@ -225,7 +225,7 @@ async fn warn_before(storage: &Storage, wish: &Wish) {
     let entries = acme::report(storage, &wish.names);
     let without = entries.into_iter().filter(|entry| entry.not_after.is_none());
     let names: Vec<String> = without.flat_map(|entry| entry.names).collect();
-    for finding in preflight::names(&names, wish).await {
+    for finding in preflight::names(&names, wish, true).await {
         tracing::warn!("{finding}");
     }
 }
