@@ -22,18 +22,18 @@ EDGE, WORKERS = 65534, 4242
 ALL_DENIED = "PermissionError"
 
 
-def package() -> str:
-    """The folder that `bandstand` is imported from."""
-    found = importlib.util.find_spec("bandstand")
-    return str(Path(found.origin).parent.parent) if found else ""
+def package(*modules: str) -> str:
+    """The folders that `bandstand` and the modules are imported from."""
+    found = [importlib.util.find_spec(name) for name in ("bandstand", *modules)]
+    return os.pathsep.join(dict.fromkeys(str(Path(one.origin).parent.parent) for one in found if one))
 
 
-def others_python() -> str | None:
-    """A Python that everybody may run, and that finds the package."""
+def others_python(*modules: str) -> str | None:
+    """A Python that everybody may run, and that finds the package and the modules."""
     for python in (sys.executable, "/usr/bin/python3"):
         try:
-            tried = [python, "-c", "import bandstand._worker"]
-            if subprocess.run(tried, user=EDGE, cwd="/", env={"PYTHONPATH": package()}, capture_output=True).returncode == 0:
+            tried = [python, "-c", "import " + ", ".join(["bandstand._worker", *modules])]
+            if subprocess.run(tried, user=EDGE, cwd="/", env={"PYTHONPATH": package(*modules)}, capture_output=True).returncode == 0:
                 return python
         except OSError:
             continue
@@ -99,7 +99,7 @@ def test_workers_of_another_user_can_read_no_key(serve, open_folder, preload):
     told, edge = who(server), status(server.process.pid)
     assert told["Uid"] == told["Gid"] == [str(WORKERS)] * 4
     assert told["Groups"] == [str(WORKERS)]
-    assert told["NoNewPrivs"] == ["1"] and int(told["CapEff"][0], 16) == 0
+    assert told["NoNewPrivs"] == ["1"] and {int(told[name][0], 16) for name in ("CapEff", "CapPrm", "CapAmb")} == {0}
     assert told["parent"] == server.process.pid
     assert edge["Uid"] == [str(WORKERS), *[str(EDGE)] * 3]
     assert edge["NoNewPrivs"] == ["1"] and int(edge["CapPrm"][0], 16) == 0
@@ -203,6 +203,9 @@ def test_what_a_start_without_root_could_do_is_said(serve, open_folder):
     port = low_port()
     server = serve(bind=f"127.0.0.1:{port}", wrap=as_nobody("net_bind_service"))
     server.wait_text(f"runs as user {EDGE}, not root: 127.0.0.1:{port} by the capability CAP_NET_BIND_SERVICE; workers are the same user")
+    assert int(status(server.process.pid)["CapEff"][0], 16) == 1 << 10
+    told = who(server)  # the application has no use for it
+    assert {int(told[name][0], 16) for name in ("CapEff", "CapPrm", "CapAmb")} == {0}
 
 
 @as_root

@@ -19,6 +19,6 @@ def app(environ, start_response):
             answer = type(error).__name__
     else:
         said = status()
-        answer = {name: said[name] for name in ("Uid", "Gid", "Groups", "NoNewPrivs", "CapEff")} | {"parent": os.getppid()}
+        answer = {name: said[name] for name in ("Uid", "Gid", "Groups", "NoNewPrivs", "CapEff", "CapPrm", "CapAmb")} | {"parent": os.getppid()}
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(answer).encode()]

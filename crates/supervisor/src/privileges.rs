@@ -135,13 +135,14 @@ fn give_up_ids() -> io::Result<()> {
 }
 
 /// From now on no process made by this thread, or by those that it starts, gains rights by executing a file (set-user-ID,
-/// file capabilities); and nobody but root reads this process's memory, where keys are. To be called after
-/// `drop_privileges`, before threads are started.
+/// file capabilities), nor takes along the capabilities that this one was started with; and nobody but root reads this process's
+/// memory, where keys are. To be called after `drop_privileges`, before threads are started.
 ///
 /// # Errors
-/// The system's, a kernel before 3.5 or a sandbox.
+/// The system's, a kernel before 4.3 or a sandbox.
 pub fn lock_down() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
+    rustix::thread::clear_ambient_capability_set()?;
     Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 

@@ -455,8 +455,9 @@ async fn workers_more_and_fewer() {
     assert_eq!(stage.gone().await, (first.number, Gone::Stopped));
     stage.fleet.scale_to(2);
     assert_eq!(stage.scaled().await, 2);
-    assert_eq!(stage.ready().await.number, WorkerNumber(3));
-    assert_eq!(stage.ready().await.number, WorkerNumber(4));
+    // Both are held: a worker whose channel is closed ends.
+    let (third, fourth) = (stage.ready().await, stage.ready().await);
+    assert_eq!((third.number, fourth.number), (WorkerNumber(3), WorkerNumber(4)));
 }
 
 #[tokio::test]
