@@ -1,8 +1,10 @@
 """HTTPS on this machine: the authority, whom it makes certificates for, and `bandstand trust` (row 97: no page without HTTPS)."""
 
+import json
 import os
 import re
 import shutil
+import socket
 import ssl
 import stat
 import subprocess
@@ -104,6 +106,30 @@ def test_the_leaf_is_short_lived_and_never_on_the_disk(serve, tmp_path):
     assert files == ["authority.crt", "authority.key", "lock"]
     assert stat.S_IMODE((tmp_path / "state/local/authority.key").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "state/local").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("https", [False, True])
+def test_dev_neither_takes_the_ports_of_production_nor_asks_its_authority(stand, tmp_path, home, bandstand, https):
+    """A file with `domains` is for `serve`: `dev` speaks plain HTTP, or with `--https` by the local authority, and nobody is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        nobody.setblocking(False)
+        lines = ['domains = ["shop.example"]', 'user = "shop"', 'bind = [":443", ":80"]', f'acme_directory = "https://127.0.0.1:{nobody.getsockname()[1]}/dir"']
+        (tmp_path / "bandstand.toml").write_text("\n".join(lines))
+        told = json.loads(bandstand("config", "--format=json").stdout)
+        assert told["settings"]["domains"]["value"] == ["shop.example"], "of `serve` it is the setting"
+        env = {"HOME": str(home), "SEEN": str(stand.seen_path)}
+        server = Dev.start("probe:app", tmp_path, env=env, state_dir=tmp_path / "state", https="on" if https else None)
+        stand.servers.append(server)
+        assert [address.partition(":")[0] for address in server.addresses] == ["https" if https else "http"]
+        if https:
+            assert ask(server, "localhost", authority(tmp_path)) == 200
+            with pytest.raises(ssl.SSLError):
+                ask(server, "shop.example", authority(tmp_path))
+        else:
+            assert server.get("/").status == 200
+        assert not (tmp_path / "state/acme").exists() and "certificate" not in server.output.replace(HINT, "")
+        with pytest.raises(BlockingIOError):
+            nobody.accept()
 
 
 def test_it_is_one_authority_from_start_to_start(serve, tmp_path):

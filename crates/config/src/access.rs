@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::networks::Networks;
 use crate::paths::{PathInterface, PathRules, covers};
+use crate::units;
 use crate::value::Value;
 
 /// All that is set for the requests of one prefix, what it inherits included.
@@ -113,6 +114,20 @@ impl PathSettings {
             ("max_body", Value::Size(bytes)) => self.max_body = *bytes,
             _ => unreachable!("a prefix gives `{key}` a value of another kind"),
         }
+    }
+
+    /// What is different here from a server that lets everybody ask, for people; `base` is what holds elsewhere.
+    pub fn phrases(&self, base: &PathSettings) -> Vec<String> {
+        let all = |networks: &Networks| networks.written.join(", ");
+        let only = self.allow.as_ref().map(|allow| format!("only for {}", all(allow)));
+        let not = (!self.deny.written.is_empty()).then(|| format!("not for {}", all(&self.deny)));
+        let rate = self.rate.map(|rate| format!("{} for each address", units::show_request_rate(rate)));
+        let password = self.basic_auth.as_ref().map(|_| "with a password".to_owned());
+        let plain = (self.compress != base.compress)
+            .then(|| if self.compress { "compressed" } else { "not compressed" }.to_owned());
+        let body = (self.max_body != base.max_body)
+            .then(|| format!("bodies up to {}", units::show_size(self.max_body)));
+        [only, not, rate, password, plain, body].into_iter().flatten().collect()
     }
 }
 

@@ -144,6 +144,25 @@ impl Loaded {
         next
     }
 
+    /// The same as if files of settings said nothing of these keys; flags and variables stand.
+    ///
+    /// # Errors
+    /// What is left does not go together.
+    pub fn without_in_files(&self, keys: &[&str]) -> Result<Loaded, Errors> {
+        let mut layers = self.layers.clone();
+        for layer in &mut layers.written {
+            layer.retain(|one| !matches!(one.origin, Origin::File { .. }) || !keys.contains(&one.knob.key));
+        }
+        let mut problems = Vec::new();
+        match layers.settle(&Said::default(), &mut problems) {
+            Some((values, origins)) if problems.is_empty() => {
+                let settings = Settings::from_values(&values);
+                Ok(Loaded { settings, origins, values, layers, ..self.clone() })
+            }
+            _ => Err(Errors(problems)),
+        }
+    }
+
     /// The file that `--config` named; `None`: the one of the project folder, if there is one.
     pub fn config_file(&self) -> Option<PathBuf> {
         self.values.path("config")

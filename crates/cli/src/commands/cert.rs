@@ -108,7 +108,7 @@ fn check(loaded: &Loaded) -> Result<(), Failure> {
     let storage = Storage::at(&loaded.settings.state_dir);
     let server = server(loaded)?;
     let mut findings = preflight::storage(&storage);
-    findings.extend(preflight::names_blocking(&wish.names, &wish).map_err(failed)?);
+    findings.extend(preflight::names_blocking(&wish.names, &wish, server.is_some()).map_err(failed)?);
     for finding in &findings {
         report::print(&format!("warning: {finding}\n"))?;
     }
@@ -211,7 +211,7 @@ fn table(entries: &[Entry], now: u64) -> String {
 }
 
 /// Two digits are enough to act on.
-fn days(seconds: u64) -> String {
+pub(crate) fn days(seconds: u64) -> String {
     let plural = |number: u64, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
     match seconds {
         0..60 => plural(seconds, "second"),

@@ -4,6 +4,7 @@
 //! project says of itself comes from its own Python. Invariant: nothing is changed: an address is bound and let go, a file is
 //! looked at and never made.
 
+mod certificates;
 mod rights;
 
 use std::io;
@@ -13,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use bandstand_config::{Bind, Destination, Finding, Loaded, Weight};
+use bandstand_edge::control::{Place, connect};
 use clap::ArgMatches;
 
 use crate::report::{self, Failure};
@@ -32,6 +34,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let debug = described.project.django.as_ref().is_some_and(|django| django.debug);
     let mut findings = described.findings;
     findings.extend(rights::look(&loaded, debug, rustix::process::geteuid().is_root()));
+    findings.extend(certificates::look(&loaded, connect(&Place::of(&loaded)).is_ok()));
     findings.extend(files(&loaded));
     findings.extend(folders(&loaded));
     findings.extend(loaded.settings.bind.iter().filter_map(|bind| address(bind, &origin(&loaded, "bind"))));

@@ -1,7 +1,9 @@
 //! `bandstand dev [APP]`: `serve` for the person who writes the project.
 //!
 //! Owns what is different by default, a table: one worker, a log for people, `.env`. Whatever somebody wrote wins over it,
-//! wherever they wrote it. Following files, and everything else of `dev`, is the edge's.
+//! wherever they wrote it, but for what a file says of the machine on the internet: this is another one. Following files,
+//! and everything else of `dev`, is the edge's. Invariant: `domains` in a file make `dev` neither listen for others nor ask an
+//! authority.
 
 use std::path::Path;
 
@@ -26,6 +28,11 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("preload", "off"),
 ];
 
+/// Keys that are for the server in production where a file says them: a person runs `dev` as themselves.
+const ELSEWHERE: &[&str] = &["user", "group", "worker_user"];
+/// The same, in a file that has `domains`.
+const WITH_DOMAINS: &[&str] = &["domains", "bind", "canonical_host", "tls_cert", "tls_key"];
+
 /// Read before the app where it is there.
 const ENV_FILE: &str = ".env";
 
@@ -44,13 +51,21 @@ fn load(mut sources: Sources) -> Result<Loaded, Failure> {
         sources.flags.push(flag("env_file", &env_file));
         loaded = gunicorn::load(sources.clone())?;
     }
+    let loaded = here(loaded)?;
     let unset = DEFAULTS.iter().filter(|(key, _)| is_default(&loaded, key));
     let ours: Vec<_> = unset.map(|(key, value)| flag(key, Path::new(value))).collect();
     if ours.is_empty() {
         return Ok(loaded);
     }
     sources.flags.extend(ours);
-    gunicorn::load(sources)
+    here(gunicorn::load(sources)?)
+}
+
+/// What is meant for another machine left out.
+fn here(loaded: Loaded) -> Result<Loaded, Failure> {
+    let is_there = matches!(loaded.origins.get("domains"), Some(Origin::File { .. }));
+    let keys = [ELSEWHERE, if is_there { WITH_DOMAINS } else { &[] }].concat();
+    loaded.without_in_files(&keys).map_err(Failure::Configuration)
 }
 
 fn is_default(loaded: &Loaded, key: &str) -> bool {
@@ -65,6 +80,8 @@ fn flag(key: &str, value: &Path) -> (String, Vec<String>) {
 mod tests {
     use super::*;
     use std::num::NonZeroUsize;
+
+    use bandstand_config::Bind;
 
     fn folder(name: &str, files: &[(&str, &str)]) -> std::path::PathBuf {
         let folder = std::env::temp_dir().join(format!("bandstand-dev-{}-{name}", std::process::id()));
@@ -102,6 +119,42 @@ mod tests {
                 "{name}"
             );
             assert_eq!(loaded.app_env.iter().any(|(key, _)| key == "OWN"), name == "env", "{name}");
+        }
+    }
+    /// A file of the production's neither binds its ports here, nor asks an authority, nor changes the user.
+    #[test]
+    fn domains_of_a_file_are_for_serve() {
+        const FILE: &str =
+            "domains = ['shop.test', 'www.shop.test']\nuser = 'shop'\ncanonical_host = true\nthreads = 3\n";
+        for (name, more, flags, env, binds, tls, domains) in [
+            ("plain", "", &[][..], &[][..], "127.0.0.1:8000", false, 0),
+            ("bound", "bind = [':443', ':80']\n", &[], &[], "127.0.0.1:8000", false, 0),
+            ("files", "tls_cert = 'a.pem'\ntls_key = 'a.key'\n", &[], &[], "127.0.0.1:8000", false, 0),
+            ("https", "", &[("local_https", "on")], &[], "127.0.0.1:8000", true, 0),
+            ("flag", "", &[("bind", "127.0.0.1:9000")], &[], "127.0.0.1:9000", false, 0),
+            ("port", "", &[], &[("PORT", "9001")], "0.0.0.0:9001", false, 0),
+            ("told", "", &[("domains", "shop.test"), ("local_https", "on")], &[], "127.0.0.1:8000", true, 1),
+        ] {
+            let cwd = folder(name, &[("bandstand.toml", &format!("{FILE}{more}"))]);
+            let sources = Sources {
+                flags: flags.iter().map(|(key, value): &(&str, &str)| flag(key, Path::new(value))).collect(),
+                app_env: Vec::new(),
+                env: env.iter().map(|(key, value): &(&str, &str)| (key.into(), value.into())).collect(),
+                cwd: cwd.clone(),
+                cpus: NonZeroUsize::MIN,
+                pid: 1,
+                root: false,
+            };
+            let loaded = load(sources).unwrap_or_else(|failure| panic!("{name}: {}", failure.sentence()));
+            std::fs::remove_dir_all(cwd).unwrap();
+            let settings = &loaded.settings;
+            let shown: Vec<String> = settings.bind.iter().map(Bind::to_string).collect();
+            assert_eq!(shown, [binds], "{name}");
+            assert_eq!(settings.speaks_tls(&settings.bind[0]), tls, "{name}");
+            assert_eq!(settings.domains.len(), domains, "{name}");
+            assert!(!settings.uses_acme() && settings.user.is_none(), "{name}");
+            assert_eq!(settings.canonical_host, domains > 0, "{name}");
+            assert_eq!(settings.threads.get(), 3, "{name}: the rest of the file stands");
         }
     }
 }

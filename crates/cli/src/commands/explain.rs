@@ -10,7 +10,7 @@ mod pins;
 use std::path::Path;
 
 use bandstand_config::describe::{Description, Finding, Middleware, Road, Route, WebSocketRoute};
-use bandstand_config::{Interface, Loaded, Mount};
+use bandstand_config::{Interface, Loaded, Mount, PathSettings, PathTable};
 use clap::ArgMatches;
 use serde::Serialize;
 
@@ -41,6 +41,7 @@ struct Explanation {
     app: App,
     workers: Workers,
     paths: Vec<Pin>,
+    access: Vec<Access>,
     middleware: Vec<Middleware>,
     routes: Vec<Route>,
     websocket_routes: Vec<WebSocketRoute>,
@@ -103,6 +104,13 @@ struct Pin {
     origin: String,
 }
 
+/// Who may ask for what is below a prefix, and how: what it inherits included.
+#[derive(Debug, Serialize)]
+struct Access {
+    prefix: String,
+    rules: Vec<String>,
+}
+
 impl Explanation {
     fn new(loaded: &Loaded, described: Description) -> Explanation {
         let settings = &loaded.settings;
@@ -120,6 +128,7 @@ impl Explanation {
             app: app(loaded, interface, &described),
             workers: workers(loaded, interface),
             paths: paths(loaded),
+            access: access(loaded),
             middleware: described.middleware,
             routes,
             websocket_routes: described.websocket_routes,
@@ -207,4 +216,30 @@ fn paths(loaded: &Loaded) -> Vec<Pin> {
         origin: origin.clone(),
     };
     all.map(pin).collect()
+}
+
+/// `/` first, then the prefixes, the longest first; those that everybody may ask for are left out, unless one around them says
+/// otherwise.
+fn access(loaded: &Loaded) -> Vec<Access> {
+    let table = &loaded.settings.by_path;
+    let base = ("/", &table.base, table.base.phrases(&table.base));
+    let further = table.prefixes.iter();
+    let further =
+        further.map(|(prefix, settings)| (prefix.as_str(), settings, settings.phrases(&table.base)));
+    let all = std::iter::once(base).chain(further);
+    let is_said =
+        |prefix: &str, rules: &[String]| !rules.is_empty() || prefix != "/" && is_open(table, prefix);
+    let told = all.filter(|(prefix, _, rules)| is_said(prefix, rules));
+    let rule = |(prefix, _, rules): (&str, &PathSettings, Vec<String>)| Access {
+        prefix: prefix.to_owned(),
+        rules: if rules.is_empty() { vec!["for everybody".to_owned()] } else { rules },
+    };
+    told.map(rule).collect()
+}
+
+/// Whether `prefix` opens what one around it closes.
+fn is_open(table: &PathTable, prefix: &str) -> bool {
+    let around = table.prefixes.iter().filter(|(other, _)| prefix.starts_with(&format!("{other}/")));
+    let mut around = around.map(|(_, settings)| settings).chain([&table.base]);
+    around.any(|settings| !settings.phrases(&table.base).is_empty())
 }

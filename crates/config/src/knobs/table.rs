@@ -51,7 +51,7 @@ pub const TABLE: &[Knob] = &[
     row(Group::Https, "canonical_host", Kind::Switch, "off", "Redirect requests for the other `domains` to the first one."),
     row(Group::Https, "tls_handshake_timeout", duration(1, HOUR, Word::None), "10s", "Longest time a TLS handshake may take."),
     // A handshake costs about a millisecond of one CPU, and memory only while it lasts.
-    row(Group::Https, "tls_handshakes", count(1, 1_000_000, Word::None), "1000", "TLS handshakes at once; more connections wait to be accepted."),
+    row(Group::Https, "tls_handshakes", count(1, 1_000_000, Word::None), "1000", "TLS handshakes at once; a connection that would be one more is closed."),
     // -- workers
     // One process a CPU: Python runs one thread at a time in each. More only adds memory and switches.
     row(Group::Workers, "workers", count(1, 512, Word::Auto), "auto", "Worker processes; `auto` is one a CPU of the quota this process has.").short('w').platform("WEB_CONCURRENCY"),

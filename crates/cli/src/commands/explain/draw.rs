@@ -13,6 +13,7 @@ pub(super) fn text(explanation: &Explanation) -> String {
         listeners(explanation),
         edge(explanation),
         app(explanation),
+        access(explanation),
         middleware(&explanation.middleware),
         routes(explanation),
         websockets(explanation),
@@ -57,6 +58,14 @@ fn app(explanation: &Explanation) -> String {
     }
     rows.retain(|row| !row[1].is_empty());
     block(&format!("Everything else: {name}"), rows)
+}
+
+fn access(explanation: &Explanation) -> String {
+    let rows = explanation.access.iter().map(|rule| {
+        let shown = if rule.prefix == "/" { "/".to_owned() } else { format!("{}…", rule.prefix) };
+        vec![shown, rule.rules.join("; ")]
+    });
+    block("Who may ask", rows.collect())
 }
 
 fn workers(workers: &Workers, event_loop: Option<&str>) -> String {
@@ -232,5 +241,47 @@ Worth knowing
         for heading in ["URL patterns", "Middleware", "runs on", "mounted at", "Worth knowing"] {
             assert!(!wsgi.contains(heading), "{heading}: {wsgi}");
         }
+    }
+    #[test]
+    fn rules_of_access_with_what_they_inherit() {
+        let folder = std::env::temp_dir().join(format!("bandstand-access-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = "rate = '100/s'\n[paths.'/admin']\nallow = ['10.0.0.0/8']\nmax_body = '1MB'\n\
+                    [paths.'/admin/login']\nrate = '5/m burst 2'\ndeny = ['10.9.0.0/16']\n\
+                    [paths.'/live']\ninterface = 'asgi'\n[paths.'/feed']\nrate = 'off'\ncompress = false\n";
+        std::fs::write(folder.join("bandstand.toml"), text).unwrap();
+        let sources = Sources {
+            flags: vec![],
+            app_env: vec![],
+            env: vec![],
+            cwd: folder.clone(),
+            cpus: std::num::NonZeroUsize::MIN,
+            pid: 1,
+            root: false,
+        };
+        let described = Description::from_json(br#"{"app": "shop:app", "interface": "asgi"}"#).unwrap();
+        let loaded = load(sources).unwrap().with_django(&described.project);
+        std::fs::remove_dir_all(&folder).unwrap();
+        let block = access(&Explanation::new(&loaded, described));
+        let lines: Vec<Vec<&str>> = block
+            .lines()
+            .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+            .collect();
+        let cells: Vec<&[&str]> = lines[1..].iter().map(|line| &line[..]).collect();
+        assert_eq!(lines[0], ["Who may ask"]);
+        assert_eq!(
+            cells,
+            [
+                ["/", "100/s for each address"],
+                [
+                    "/admin/login…",
+                    "only for 10.0.0.0/8; not for 10.9.0.0/16; 5/m burst 2 for each address; bodies up to 1MB"
+                ],
+                ["/admin…", "only for 10.0.0.0/8; 100/s for each address; bodies up to 1MB"],
+                ["/feed…", "not compressed"],
+                ["/live…", "100/s for each address"],
+            ]
+        );
+        assert_eq!(explained(&[], r#"{"app": "shop:app"}"#).find("Who may ask"), None);
     }
 }
