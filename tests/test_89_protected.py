@@ -151,6 +151,13 @@ def test_head_and_other_methods(site):
     assert (answer.status, answer.body) == (403, TEXT)
 
 
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_that_has_no_body_gets_none(site, status):
+    answer = named(site, X_Accel_Redirect="/protected/a.txt", status=status)
+    assert (answer.status, answer.body, leaks(answer)) == (status, b"", [])
+    assert answer.get("Content-Length") in (None, "0") or status == 304
+
+
 def test_what_the_app_says_stays(site):
     answer = named(site, X_Accel_Redirect="/protected/page.html", Content_Type="text/plain", Content_Disposition="attachment", Cache_Control="no-store", Content_Security_Policy="default-src 'none'", Content_Encoding="gzip", Vary="Cookie")
     assert answer.body == b"<p>private</p>"
@@ -204,3 +211,16 @@ def test_the_helper(site):
     assert (answer.status, answer.body, answer.get("Content-Disposition")) == (206, b"dd", 'inline; filename="b.txt"')
     for name in "none", "link", "absolute", "sub", "..%2fsecret.txt":
         assert site.server.get(f"/helped/{name}").status == 404, name
+
+
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_the_helper_knows_the_edge_however_its_worker_was_started(stand, preload):
+    """And nobody else does: the app's own children have no word of it in their environment."""
+    files = stand.folder / "private"
+    files.mkdir()
+    (files / "a.txt").write_bytes(TEXT)
+    (stand.folder / "bandstand.toml").write_text(f'protected = "{files}"\n')
+    server = stand.serve("dressed:app", env={"FILES": str(files)}, workers=1, preload=preload)
+    answer = server.get("/helped/a.txt", {"Range": "bytes=0-0"})
+    assert (answer.status, answer.body) == (206, b"0")
+    assert b"BANDSTAND_" not in server.get("/inherited/").body

@@ -1,6 +1,6 @@
 """Files that a view decides about and bandstand sends: with ranges, conditions and ``sendfile``, and the worker is free at once.
 
-Owns one function. Leaves the rules of the fields to ``crates/edge/src/protected``. Invariant: whatever serves the project,
+Owns one function for views, and what the edge says to it. Leaves the rules of the fields to ``crates/edge/src/protected``. Invariant: whatever serves the project,
 the same file is sent; only who reads it differs. Source: ``docs/guides/downloads.md``; Django's ``FileResponse``.
 """
 
@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import json
 import mimetypes
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
+    import os
+
     from django.http import HttpRequest, HttpResponseBase
 
-VARIABLE = "BANDSTAND_PROTECTED"
-"""``[[url, folder], …]`` of the setting ``protected``, as the edge says it to its workers."""
+FOLDERS: list[tuple[str, str]] = []
+"""URL and folder of each row of the setting ``protected``, as the edge has said them to this worker; elsewhere none."""
 
 _PACKED = {"gzip": "application/gzip", "br": "application/x-brotli", "bzip2": "application/x-bzip", "compress": "application/x-compress", "xz": "application/x-xz"}
+
+
+def told(said: str) -> None:
+    """Takes in what the edge says; ``said`` is JSON: ``[[url, folder], …]``."""
+    FOLDERS[:] = [(url, folder) for url, folder in json.loads(said)]
 
 
 def protected_response(
@@ -86,7 +92,7 @@ def _content_type(name: str) -> str:
 def _url(full: Path) -> str | None:
     """What the edge knows the file as; None when nobody is there who would send it."""
     best: tuple[int, str] | None = None
-    for url, folder in json.loads(os.environ.get(VARIABLE) or "[]"):
+    for url, folder in FOLDERS:
         try:
             relative = full.relative_to(Path(folder).resolve())
         except (OSError, ValueError):

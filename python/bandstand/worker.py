@@ -57,6 +57,11 @@ class Options:
 
 def main():
     taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("BANDSTAND_")}
+    # Not left in the environment: a server that the app starts is not behind this edge.
+    if taken.get("BANDSTAND_PROTECTED", "[]") != "[]":
+        from bandstand import downloads
+
+        downloads.told(taken["BANDSTAND_PROTECTED"])
     if "BANDSTAND_TEMPLATE_FD" in taken:
         from bandstand import template
 

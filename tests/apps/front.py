@@ -56,7 +56,11 @@ def fail(request):
     raise RuntimeError("on purpose")
 
 
-urlpatterns = [re_path(r"^framed$", framed), re_path(r"^own$", own), re_path(r"^fail$", fail), re_path(r"", tell)]
+def form(request):
+    return JsonResponse({"fields": len(request.POST), "files": len(request.FILES)})
+
+
+urlpatterns = [re_path(r"^form$", form), re_path(r"^framed$", framed), re_path(r"^own$", own), re_path(r"^fail$", fail), re_path(r"", tell)]
 django = get_wsgi_application()
 
 

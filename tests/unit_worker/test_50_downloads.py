@@ -28,7 +28,8 @@ def root(tmp_path, monkeypatch):
         (root / name).write_bytes(b"content")
     (tmp_path / "secret").write_text("outside")
     (root / "link").symlink_to("../secret")
-    monkeypatch.setenv(downloads.VARIABLE, json.dumps([["/protected/", str(root)], ["/protected/sub/", str(root / "sub")]]))
+    monkeypatch.setattr(downloads, "FOLDERS", [])
+    downloads.told(json.dumps([["/protected/", str(root)], ["/protected/sub/", str(root / "sub")]]))
     return root
 
 
@@ -63,12 +64,9 @@ def test_row_48_what_is_no_file_of_the_folder(root, name):
         downloads.protected_response(REQUEST, name, root=root)
 
 
-@pytest.mark.parametrize("value", [None, "[]", '[["/protected/", "/somewhere/else"]]'])
-def test_without_an_edge_that_sends_it_django_does(root, monkeypatch, value):
-    if value is None:
-        monkeypatch.delenv(downloads.VARIABLE)
-    else:
-        monkeypatch.setenv(downloads.VARIABLE, value)
+@pytest.mark.parametrize("said", ["[]", '[["/protected/", "/somewhere/else"]]'])
+def test_without_an_edge_that_sends_it_django_does(root, said):
+    downloads.told(said)
     with closing(downloads.protected_response(REQUEST, "a.pdf", root=root)) as response:
         assert isinstance(response, FileResponse) and "X-Accel-Redirect" not in response
         assert b"".join(response) == b"content"
@@ -76,10 +74,10 @@ def test_without_an_edge_that_sends_it_django_does(root, monkeypatch, value):
         assert response["Content-Type"] == "application/pdf"
 
 
-def test_a_folder_that_is_a_link(root, monkeypatch):
+def test_a_folder_that_is_a_link(root):
     """Settings name the link, the edge may have been told where it leads, and the other way round."""
     link = root.parent / "current"
     link.symlink_to(root)
     assert downloads.protected_response(REQUEST, "a.pdf", root=link)["X-Accel-Redirect"] == "/protected/a.pdf"
-    monkeypatch.setenv(downloads.VARIABLE, json.dumps([["/files/", str(link)]]))
+    downloads.told(json.dumps([["/files/", str(link)]]))
     assert downloads.protected_response(REQUEST, "a.pdf", root=root)["X-Accel-Redirect"] == "/files/a.pdf"

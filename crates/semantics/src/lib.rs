@@ -20,6 +20,7 @@ pub mod negotiate;
 pub mod path;
 pub mod proxy_protocol;
 pub mod range;
+pub mod sendfile;
 pub mod text;
 pub mod trailer;
 pub mod version;

@@ -52,10 +52,19 @@ const REFUSED: [&str; 34] = [
     "x-content-type-options",
 ];
 
+/// Beginnings of names that are meant for the server before an app, which looks for them before the body only; they name paths of
+/// the machine, and nobody past it may read them.
+const REFUSED_STARTS: [&str; 2] = ["x-accel-", "x-sendfile"];
+
 /// Whether a field of this name may come after a body, ASCII case ignored.
 #[must_use]
 pub fn may_be_trailer(name: &[u8]) -> bool {
-    !is_hop_by_hop(name) && !REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused.as_bytes()))
+    let starts = |start: &&str| {
+        name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes()))
+    };
+    !is_hop_by_hop(name)
+        && !REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused.as_bytes()))
+        && !REFUSED_STARTS.iter().any(starts)
 }
 
 /// Whether the client said that it takes trailers (`TE: trailers`).
@@ -87,6 +96,13 @@ mod tests {
             ("Content-Type", false),
             ("CONTENT-ENCODING", false),
             ("Cache-Control", false),
+            // Row 48 of part 2 of the checklist.
+            ("X-Accel-Redirect", false),
+            ("x-accel-", false),
+            ("X-SENDFILE", false),
+            ("X-Sendfile-Type", false),
+            ("X-Accel", true),
+            ("X-Send", true),
         ] {
             assert_eq!(may_be_trailer(name.as_bytes()), may, "{name}");
         }

@@ -25,6 +25,8 @@ mod proxy_protocol;
 mod range;
 #[path = "../../../fuzz/checks/websocket.rs"]
 mod websocket;
+#[path = "../../../fuzz/checks/xaccel.rs"]
+mod xaccel;
 
 #[test]
 fn chunked_holds_for_seeds_and_mutations() {
@@ -74,4 +76,9 @@ fn range_holds_for_seeds_and_mutations() {
 #[test]
 fn websocket_holds_for_seeds_and_mutations() {
     replay::replay("websocket", 2_000, websocket::check);
+}
+
+#[test]
+fn xaccel_holds_for_seeds_and_mutations() {
+    replay::replay("xaccel", 10_000, xaccel::check);
 }

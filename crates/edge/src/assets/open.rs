@@ -59,6 +59,15 @@ impl Stamp {
         UNIX_EPOCH.checked_add(since)
     }
 
+    /// Whether nothing has touched the file for so long; no if it is of the future.
+    pub(super) fn rests(&self, now: SystemTime, long: Duration) -> bool {
+        let (seconds, nanos) = self.changed;
+        let changed = u64::try_from(seconds).ok().zip(u32::try_from(nanos).ok());
+        let changed =
+            changed.and_then(|(seconds, nanos)| UNIX_EPOCH.checked_add(Duration::new(seconds, nanos)));
+        changed.and_then(|changed| now.duration_since(changed).ok()).is_some_and(|age| age >= long)
+    }
+
     /// The stamp of an open file as it is now.
     pub(super) fn again(file: &File) -> Option<Stamp> {
         file.metadata().ok().map(|metadata| Stamp::of(&metadata))

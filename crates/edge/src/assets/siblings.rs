@@ -15,9 +15,10 @@ use std::fs::{DirBuilder, File, FileTimes, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Files that wait for their turn; what does not fit is asked for again when it is looked at again.
 const WAITING: usize = 256;
@@ -32,13 +33,30 @@ const MOST_ASKED: usize = 20_000;
 const IN_VAIN: &str = "none";
 /// What a write that was cut short leaves behind.
 const UNFINISHED: &str = "tmp";
+/// After so long nobody is at it any more.
+const LEFT_BEHIND: Duration = Duration::from_secs(60);
+/// A file is left alone until it has been as it is for so long: clocks of file systems tick in milliseconds, and two states of a
+/// file within one tick have one name.
+const REST: Duration = Duration::from_secs(1);
+/// When the disk is full, the next try.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// The folder of siblings, and who fills it. Dropped, it makes no more.
 #[derive(Debug)]
 pub(crate) struct Siblings {
     dir: RootDir,
     orders: SyncSender<Order>,
-    asked: Mutex<HashSet<String>>,
+    asked: Asked,
+}
+
+/// Names that were asked for, and need not be again.
+#[derive(Debug, Clone, Default)]
+struct Asked(Arc<Mutex<HashSet<String>>>);
+
+impl Asked {
+    fn names(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A file to make siblings of.
@@ -55,9 +73,10 @@ impl Siblings {
         let folder = state_dir.join("static");
         let opened = own_folder(&folder).and_then(|()| Ok(RootDir::open(folder.clone())?)).and_then(|dir| {
             let (orders, received) = sync_channel(WAITING);
-            let thread = std::thread::Builder::new().name("bandstand-static".into());
-            thread.spawn(move || work(&folder, &received))?;
-            Ok(Siblings { dir, orders, asked: Mutex::new(HashSet::new()) })
+            let (thread, asked) = (std::thread::Builder::new(), Asked::default());
+            let siblings = Siblings { dir, orders, asked: asked.clone() };
+            thread.name("bandstand-static".into()).spawn(move || work(&folder, &received, &asked))?;
+            Ok(siblings)
         });
         opened
             .inspect_err(|error| {
@@ -77,6 +96,16 @@ impl Siblings {
         original: &Opened,
         codings: [Coding; N],
     ) -> [Option<Opened>; N] {
+        self.find_at(relative, original, codings, SystemTime::now())
+    }
+
+    fn find_at<const N: usize>(
+        &self,
+        relative: &[u8],
+        original: &Opened,
+        codings: [Coding; N],
+        now: SystemTime,
+    ) -> [Option<Opened>; N] {
         if !SOURCE_BYTES.contains(&original.stamp.size) || !is_text(media_type::of_path(relative)) {
             return [const { None }; N];
         }
@@ -85,14 +114,14 @@ impl Siblings {
             let sibling = self.dir.open_file(format!("{name}.{}", coding.as_str()).as_bytes()).ok()?;
             (sibling.stamp.size > 0).then_some(sibling)
         });
-        if found.iter().all(Option::is_none) {
+        if found.iter().all(Option::is_none) && original.stamp.rests(now, REST) {
             self.ask(original, name);
         }
         found
     }
 
     fn ask(&self, original: &Opened, name: String) {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.asked.names();
         if asked.contains(&name) {
             return;
         }
@@ -136,20 +165,32 @@ fn own_folder(folder: &Path) -> io::Result<()> {
     if !is_ours {
         return Err(io::Error::other("it belongs to somebody else, or others may write to it"));
     }
-    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK)?;
+    // With our effective rights: the real ones may be those of the workers' user.
+    let (here, write) = (rustix::fs::CWD, rustix::fs::Access::WRITE_OK);
+    rustix::fs::accessat(here, folder, write, rustix::fs::AtFlags::EACCESS)?;
     Ok(())
 }
 
 /// The thread: one file after the other, whenever nobody else wants the processor.
-fn work(folder: &Path, orders: &Receiver<Order>) {
+fn work(folder: &Path, orders: &Receiver<Order>, asked: &Asked) {
     // On Linux this is the thread's alone. What does not work only makes it less polite.
     let _ = rustix::process::nice(19);
     let mut kept = Kept::read(folder);
+    let mut paused: Option<Instant> = None;
     while let Ok(order) = orders.recv() {
-        if let Err(error) = make(folder, &order, &mut kept) {
-            tracing::warn!(folder = %folder.display(), %error, "a static file could not be compressed");
+        // A file takes seconds of the processor; nothing is made for a disk that was full just now.
+        if paused.is_some_and(|since| since.elapsed() < PAUSE) {
+            asked.names().remove(&order.name);
+            continue;
         }
-        kept.make_room(folder);
+        paused = make(folder, &order, &mut kept).err().map(|error| {
+            tracing::warn!(folder = %folder.display(), %error, "static files cannot be compressed; tried again in a minute");
+            asked.names().remove(&order.name);
+            Instant::now()
+        });
+        if kept.make_room(folder) {
+            asked.names().clear();
+        }
     }
 }
 
@@ -180,7 +221,10 @@ fn make(folder: &Path, order: &Order, kept: &mut Kept) -> io::Result<()> {
 
 /// Beside, and renamed: nobody sees half of it. It has the time of its original, so that its tag is the same everywhere.
 fn write(folder: &Path, name: &str, end: &str, bytes: &[u8], modified: Option<SystemTime>) -> io::Result<()> {
-    let beside = folder.join(format!("{name}.{end}.{}.{UNFINISHED}", std::process::id()));
+    /// Two generations may be at the same file.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let beside = folder.join(format!("{name}.{end}.{}-{number}.{UNFINISHED}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     let written = file.write_all(bytes).and_then(|()| match modified {
         Some(modified) => file.set_times(FileTimes::new().set_modified(modified)),
@@ -203,10 +247,13 @@ struct Kept {
 impl Kept {
     /// Counts, and takes away what was left unfinished.
     fn read(folder: &Path) -> Kept {
-        let mut kept = Kept::default();
+        let (mut kept, now) = (Kept::default(), SystemTime::now());
         for (path, metadata) in listed(folder) {
             if path.extension().is_some_and(|end| end == UNFINISHED) {
-                let _ = std::fs::remove_file(path);
+                let age = metadata.modified().ok().and_then(|then| now.duration_since(then).ok());
+                if age.is_some_and(|age| age > LEFT_BEHIND) {
+                    let _ = std::fs::remove_file(path);
+                }
             } else {
                 kept.add(metadata.len());
             }
@@ -219,10 +266,10 @@ impl Kept {
         self.files += 1;
     }
 
-    /// Past its bounds the folder loses the older half of what it holds. What is still asked for is made again.
-    fn make_room(&mut self, folder: &Path) {
+    /// Past its bounds the folder loses the older half of what it holds, and this is true: what is wanted is to be made again.
+    fn make_room(&mut self, folder: &Path) -> bool {
         if self.bytes <= MOST_BYTES && self.files <= MOST_FILES {
-            return;
+            return false;
         }
         let mut all: Vec<_> = listed(folder).collect();
         all.sort_by_key(|(_, metadata)| (metadata.ctime(), metadata.ctime_nsec()));
@@ -230,6 +277,7 @@ impl Kept {
             let _ = std::fs::remove_file(path);
         }
         *self = Kept::read(folder);
+        true
     }
 }
 
@@ -265,7 +313,7 @@ mod tests {
         drop(orders);
         let into = folder.path().join("made");
         own_folder(&into).unwrap();
-        work(&into, &received);
+        work(&into, &received, &Asked::default());
         let mut names: Vec<_> =
             listed(&into).map(|(path, _)| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
         names.sort();
@@ -315,9 +363,45 @@ mod tests {
         folder.write("root/large.css", style());
         let siblings = Siblings::start(folder.path()).unwrap();
         for (name, asked) in [("small.css", 0), ("film.mp4", 0), ("large.css", 1), ("large.css", 1)] {
-            siblings.find(name.as_bytes(), &opened(&folder, name), CODINGS);
-            assert_eq!(siblings.asked.lock().unwrap().len(), asked, "{name}");
+            let later = SystemTime::now() + 2 * REST;
+            siblings.find_at(name.as_bytes(), &opened(&folder, name), CODINGS, SystemTime::UNIX_EPOCH);
+            siblings.find_at(name.as_bytes(), &opened(&folder, name), CODINGS, later);
+            assert_eq!(siblings.asked.names().len(), asked, "{name}");
         }
+    }
+
+    /// Row 50: what two states of a file within one tick of the clock would share is made of neither.
+    #[test]
+    fn row_50_a_file_that_was_just_written_is_left_alone() {
+        let folder = Folder::new();
+        folder.write("root/style.css", style());
+        let siblings = Siblings::start(folder.path()).unwrap();
+        let original = opened(&folder, "style.css");
+        let written = original.stamp.modified().unwrap();
+        let before = Duration::from_millis(1);
+        for (now, asked) in
+            [(written, 0), (written + REST - before, 0), (written - REST, 0), (written + 2 * REST, 1)]
+        {
+            siblings.find_at(b"style.css", &original, CODINGS, now);
+            assert_eq!(siblings.asked.names().len(), asked, "{now:?}");
+        }
+    }
+
+    /// Row 67: a disk that takes nothing costs one try a minute, and nobody waits for it in vain for ever.
+    #[test]
+    fn row_67_a_disk_that_is_full_is_left_alone_for_a_while() {
+        let folder = Folder::new();
+        folder.write("root/style.css", style());
+        let (orders, received) = sync_channel(2);
+        let (original, asked) = (opened(&folder, "style.css"), Asked::default());
+        for _ in 0..2 {
+            let (file, stamp) = (original.file.try_clone().unwrap(), original.stamp);
+            asked.names().insert(stamp.name());
+            orders.send(Order { file, stamp, name: stamp.name() }).unwrap();
+        }
+        drop(orders);
+        work(&folder.path().join("nowhere"), &received, &asked);
+        assert!(asked.names().is_empty());
     }
 
     #[test]
@@ -333,14 +417,21 @@ mod tests {
     #[test]
     fn past_its_bounds_the_older_half_goes() {
         let folder = Folder::new();
-        for name in ["made/1.br", "made/2.br", "made/3.br", "made/4.br", "made/5.br.1.tmp"] {
+        for name in ["made/1.br", "made/2.br", "made/3.br", "made/4.br", "made/5.br.1.tmp", "made/6.br.1.tmp"]
+        {
             folder.write(name, "x");
         }
         let into = folder.path().join("made");
+        let long_ago = FileTimes::new().set_modified(SystemTime::now() - 2 * LEFT_BEHIND);
+        File::options().write(true).open(into.join("5.br.1.tmp")).unwrap().set_times(long_ago).unwrap();
         let mut kept = Kept::read(&into);
-        assert_eq!((kept.files, kept.bytes), (4, 4), "what was unfinished is gone");
+        assert_eq!((kept.files, kept.bytes), (4, 4));
+        assert!(!into.join("5.br.1.tmp").exists(), "nobody is at it any more");
+        assert!(into.join("6.br.1.tmp").exists(), "somebody may be");
+        std::fs::remove_file(into.join("6.br.1.tmp")).unwrap();
+        assert!(!kept.make_room(&into));
         kept.bytes = MOST_BYTES + 1;
-        kept.make_room(&into);
+        assert!(kept.make_room(&into));
         assert_eq!((kept.files, kept.bytes), (2, 2));
     }
 }

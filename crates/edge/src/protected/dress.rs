@@ -17,6 +17,8 @@ use crate::exchange::Answer;
 /// The MD5 of nothing, as `ConditionalGetMiddleware` tags the empty body that the app sends beside the name of a file: all
 /// files would have that tag.
 const TAG_OF_NOTHING: &[u8] = b"d41d8cd98f00b204e9800998ecf8427e";
+/// Digits of the tags that it makes. Beside a body that is not sent such a tag is that body's.
+const DIGITS_OF_MD5: usize = 32;
 
 /// The longest time to keep something that is worth saying (RFC 9111 §1.2.2), in seconds.
 const LONGEST_SECONDS: u64 = 1 << 31;
@@ -55,17 +57,19 @@ pub(super) fn said(answer: &Answer) -> Said {
     Said {
         media_type: word("content-type"),
         charset: charset(&answer.fields),
-        etag: word("etag").filter(|etag| is_tag(etag)),
+        etag: word("etag").filter(|etag| is_tag(etag, answer.length != Some(0))),
         modified: word("last-modified"),
     }
 }
 
-fn is_tag(etag: &[u8]) -> bool {
-    let opaque = etag.strip_prefix(b"W/").unwrap_or(etag);
-    opaque.len() >= 2
-        && opaque.starts_with(b"\"")
-        && opaque.ends_with(b"\"")
-        && &opaque[1..opaque.len() - 1] != TAG_OF_NOTHING
+/// Whether the app means the file by this tag.
+fn is_tag(etag: &[u8], has_body: bool) -> bool {
+    let quoted = etag.strip_prefix(b"W/").unwrap_or(etag);
+    let Some(opaque) = quoted.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+        return false;
+    };
+    let is_of_body = opaque.len() == DIGITS_OF_MD5 && opaque.iter().all(u8::is_ascii_hexdigit);
+    opaque != TAG_OF_NOTHING && !(has_body && is_of_body)
 }
 
 /// The fields of the file's answer and, of the app's, those that hold for it.
@@ -247,16 +251,26 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_of_nothing_is_none() {
-        for (etag, taken) in [
-            ("\"a\"", true),
-            ("W/\"a\"", true),
-            ("\"d41d8cd98f00b204e9800998ecf8427e\"", false),
-            ("W/\"d41d8cd98f00b204e9800998ecf8427e\"", false),
-            ("bare", false),
-            ("\"", false),
+    fn the_tag_of_a_body_that_is_not_sent_is_none_of_the_files() {
+        for (etag, length, taken) in [
+            ("\"a\"", Some(0), true),
+            ("\"a\"", Some(5), true),
+            ("W/\"a\"", None, true),
+            ("\"\"", Some(0), true),
+            ("\"d41d8cd98f00b204e9800998ecf8427e\"", Some(0), false),
+            ("W/\"d41d8cd98f00b204e9800998ecf8427e\"", Some(0), false),
+            ("\"0cc175b9c0f1b6a831c399e269772661\"", Some(0), true),
+            ("\"0cc175b9c0f1b6a831c399e269772661\"", Some(1), false),
+            ("\"0cc175b9c0f1b6a831c399e269772661\"", None, false),
+            ("\"0cc175b9c0f1b6a831c399e26977266-\"", Some(1), true),
+            ("bare", Some(0), false),
+            ("\"", Some(0), false),
+            ("W/", Some(0), false),
+            ("\"a", Some(0), false),
         ] {
-            assert_eq!(said(&answer(&[("ETag", etag)])).etag.is_some(), taken, "{etag}");
+            let mut answer = answer(&[("ETag", etag)]);
+            answer.length = length;
+            assert_eq!(said(&answer).etag.is_some(), taken, "{etag} {length:?}");
         }
     }
 }

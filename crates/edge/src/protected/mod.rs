@@ -22,7 +22,8 @@ use crate::refusal::Refusal;
 /// # Errors
 /// There is no such file (404), it may not be sent (500), or the machine cannot open it now (503).
 pub(crate) fn apply(settings: &Settings, exchange: &Exchange, mut answer: Answer) -> Result<Answer, Refusal> {
-    if !answer.fields.iter().any(|(name, _)| is_for_us(name)) {
+    // What accepts a WebSocket is no answer with a body.
+    if answer.status < 200 || !answer.fields.iter().any(|(name, _)| is_for_us(name)) {
         return Ok(answer);
     }
     dress::companions(&mut answer);
@@ -76,4 +77,32 @@ fn is_for_us(name: &[u8]) -> bool {
         |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     matches!(name.first(), Some(b'x' | b'X'))
         && (starts(b"x-accel-") || name.eq_ignore_ascii_case(b"x-sendfile"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::h1::tests::{request, shared};
+
+    fn applied(status: u16, name: &str, value: &str) -> Result<u16, u16> {
+        let shared = shared(|_| {});
+        let mut answer = Answer::new(status);
+        answer.fields.push(name.as_bytes(), value.as_bytes());
+        let answer = apply(&shared.state().settings, &request("GET /", "a", 80), answer);
+        answer.map(|answer| answer.status).map_err(|refusal| refusal.row().status)
+    }
+
+    #[test]
+    fn row_48_no_folder_no_file() {
+        for (status, name, value, expected) in [
+            (200, "X-Accel-Redirect", "/etc/passwd", Err(500)),
+            (404, "x-sendfile", "/etc/passwd", Err(500)),
+            (200, "X-Sendfile", "", Err(500)),
+            (200, "X-Accel-Expires", "60", Ok(200)),
+            (200, "X-Accelerated", "/etc/passwd", Ok(200)),
+            (101, "X-Accel-Redirect", "/etc/passwd", Ok(101)),
+        ] {
+            assert_eq!(applied(status, name, value), expected, "{status} {name}");
+        }
+    }
 }

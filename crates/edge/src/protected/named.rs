@@ -1,11 +1,9 @@
 //! Which file does the app name?
 //!
-//! Owns the reading of `X-Accel-Redirect` (a path below the URL of a protected folder) and `X-Sendfile` (an absolute path of
-//! the machine beneath one). One rule for both: the value is percent-decoded once, and is UTF-8 then. A `%` in a name is
-//! written `%25`, a `?` `%3F`; what follows a bare `?` in `X-Accel-Redirect` is a query, which a file has none of.
+//! Owns which protected folder `X-Accel-Redirect` (a path below its URL) and `X-Sendfile` (an absolute path of the machine
+//! beneath it) mean, and the words for a name that means none. How a name is spelled is `semantics::sendfile`'s.
 //! Invariant: what is given has no empty, `.` or `..` segment and no NUL; the kernel refuses the rest (`assets::open`).
 
-use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
@@ -14,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bandstand_config::Protected;
 use bandstand_semantics::Fields;
-use bandstand_semantics::path::{EncodedSlash, decode_path_as};
+use bandstand_semantics::sendfile::{self, NameError};
 
 /// A file beneath a protected folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +30,18 @@ pub(super) enum BadName {
     NoFolder(String),
     Outside(String),
     Relative(String),
+}
+
+impl BadName {
+    fn of(error: NameError, value: &[u8]) -> Self {
+        let kind = match error {
+            NameError::NotDecodable => Self::NotDecodable,
+            NameError::Segments => Self::Segments,
+            NameError::Outside => Self::Outside,
+            NameError::Relative => Self::Relative,
+        };
+        kind(shown(value))
+    }
 }
 
 impl fmt::Display for BadName {
@@ -77,32 +87,18 @@ pub(super) fn file<'a>(roots: &'a [Protected], fields: &Fields) -> Result<Option
 }
 
 fn by_url<'a>(roots: &'a [Protected], value: &[u8]) -> Result<Named<'a>, BadName> {
-    let path = value.split(|&byte| byte == b'?').next().unwrap_or_default();
-    let decoded = decoded(path)?;
-    let (shown, outside) = (shown(value), BadName::Outside as fn(String) -> BadName);
     // Longest URL first, as the settings have them.
-    for Protected { url, root } in roots {
-        if let Some(relative) = decoded.strip_prefix(url.as_bytes()) {
-            return match are_plain(relative) {
-                true => Ok(Named { root, relative: relative.to_vec() }),
-                false => Err(BadName::Segments(shown)),
-            };
-        }
+    match sendfile::below(value, roots.iter().map(|row| row.url.as_str())) {
+        Ok((at, relative)) => Ok(Named { root: &roots[at].root, relative }),
+        Err(NameError::Outside) if roots.is_empty() => Err(BadName::NoFolder(shown(value))),
+        Err(error) => Err(BadName::of(error, value)),
     }
-    Err(if roots.is_empty() { BadName::NoFolder(shown) } else { outside(shown) })
 }
 
 fn by_path<'a>(roots: &'a [Protected], value: &[u8]) -> Result<Named<'a>, BadName> {
-    let decoded = decoded(value)?;
-    let shown = shown(value);
-    if !decoded.starts_with(b"/") {
-        return Err(BadName::Relative(shown));
-    }
-    if !are_plain(&decoded[1..]) {
-        return Err(BadName::Segments(shown));
-    }
+    let decoded = sendfile::absolute(value).map_err(|error| BadName::of(error, value))?;
     if roots.is_empty() {
-        return Err(BadName::NoFolder(shown));
+        return Err(BadName::NoFolder(shown(value)));
     }
     let wanted = Path::new(OsStr::from_bytes(&decoded));
     let beneath = |root: &Path| {
@@ -122,18 +118,7 @@ fn by_path<'a>(roots: &'a [Protected], value: &[u8]) -> Result<Named<'a>, BadNam
             return Ok(named);
         }
     }
-    Err(BadName::Outside(shown))
-}
-
-fn decoded(value: &[u8]) -> Result<Cow<'_, [u8]>, BadName> {
-    let bad = || BadName::NotDecodable(shown(value));
-    let decoded = decode_path_as(value, EncodedSlash::Decoded).map_err(|_| bad())?;
-    if std::str::from_utf8(&decoded).is_err() { Err(bad()) } else { Ok(decoded) }
-}
-
-/// Whether these are names, parted by slashes, that lead downwards only.
-fn are_plain(relative: &[u8]) -> bool {
-    relative.split(|&byte| byte == b'/').all(|name| !matches!(name, b"" | b"." | b".."))
+    Err(BadName::Outside(shown(value)))
 }
 
 fn shown(value: &[u8]) -> String {

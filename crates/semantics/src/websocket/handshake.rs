@@ -28,11 +28,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// A handshake that can be answered with 101.
+/// A handshake that can be answered with 101, or with 200 in a stream of HTTP/2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// The value of `Sec-WebSocket-Accept`.
-    pub accept: [u8; 28],
+    /// The value of `Sec-WebSocket-Accept`; a stream of HTTP/2 needs none (RFC 8441 §5).
+    pub accept: Option<[u8; 28]>,
     /// Subprotocols that the client offers, in its order.
     pub protocols: Vec<String>,
     /// What is agreed on if compression is wanted.
@@ -80,11 +80,24 @@ fn check(framing: Framing, fields: &Fields) -> Result<Offer, HandshakeError> {
     if !matches!(framing, Framing::None | Framing::Length(0)) {
         return Err(HandshakeError::Body);
     }
-    Ok(Offer {
-        accept: accept(key),
-        protocols: protocols(fields),
-        deflate: choose_deflate(fields.all("sec-websocket-extensions")),
-    })
+    Ok(offer(Some(accept(key)), fields))
+}
+
+/// What an extended CONNECT for a WebSocket offers (RFC 8441 §5). Its own pseudo field has asked: there is no `Upgrade`, and no
+/// key to prove that the request was not made by a form. It has a body always, which is the WebSocket.
+///
+/// # Errors
+/// `HandshakeError::Version`.
+pub fn read_connect_offer(fields: &Fields) -> Result<Offer, HandshakeError> {
+    if only(fields, "sec-websocket-version") != Some(b"13") {
+        return Err(HandshakeError::Version);
+    }
+    Ok(offer(None, fields))
+}
+
+fn offer(accept: Option<[u8; 28]>, fields: &Fields) -> Offer {
+    let deflate = choose_deflate(fields.all("sec-websocket-extensions"));
+    Offer { accept, protocols: protocols(fields), deflate }
 }
 
 fn only<'a>(fields: &'a Fields, name: &'a str) -> Option<&'a [u8]> {
@@ -199,11 +212,22 @@ mod tests {
         assert_eq!(read("GET", Version::Http2, Framing::None), None);
     }
 
+    #[test]
+    fn an_extended_connect_needs_the_version_alone() {
+        let read = |fields: &[(&str, &str)]| read_connect_offer(&fields.iter().copied().collect());
+        let deflate = ("Sec-WebSocket-Extensions", "permessage-deflate");
+        let offer = read(&[VERSION, ("Sec-WebSocket-Protocol", "a, b"), deflate]).unwrap();
+        assert_eq!((offer.accept, offer.protocols.len(), offer.deflate.is_some()), (None, 2, true));
+        for fields in [&[][..], &[("Sec-WebSocket-Version", "8")], &[VERSION, VERSION]] {
+            assert_eq!(read(fields).map(|_| ()), Err(HandshakeError::Version), "{fields:?}");
+        }
+    }
+
     /// RFC 6455 §1.3.
     #[test]
     fn the_accept_value_of_the_rfc() {
         let offer = read(&[UPGRADE, CONNECTION, KEY, VERSION]).unwrap().unwrap();
-        assert_eq!(&offer.accept, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(&offer.accept.unwrap(), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!((offer.protocols, offer.deflate), (vec![], None));
     }
 
