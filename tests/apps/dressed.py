@@ -5,6 +5,7 @@
 
 import asyncio
 import os
+import subprocess
 from pathlib import Path
 
 import django
@@ -99,6 +100,11 @@ def endless(request):
     return response
 
 
+def inherited(request):
+    """The environment of a child of the app."""
+    return HttpResponse(subprocess.run(["env"], capture_output=True, check=True).stdout, content_type="text/plain")
+
+
 def helped(request, name):
     return protected_response(request, name, root=os.environ["FILES"], as_attachment="inline" not in request.GET, filename=request.GET.get("as"))
 
@@ -113,6 +119,7 @@ urlpatterns = [
     at("named/", named),
     at("endless/", endless),
     at("helped/<path:name>", helped),
+    at("inherited/", inherited),
 ]
 
 app = get_wsgi_application()

@@ -109,6 +109,9 @@ fn plan(settings: &Settings, exchange: &Exchange, answer: &Answer) -> Plan {
     }
 }
 
+/// Fields that hold for these very bytes (RFC 9530 §2, §3; RFC 3230 §4.3.2; RFC 1864): compressed they would be wrong.
+const OF_THESE_BYTES: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
+
 /// Whether this is an answer that has a compressed form.
 fn may_compress(answer: &Answer, head: bool, types: &[String]) -> bool {
     let has_body = match &answer.body {
@@ -122,6 +125,7 @@ fn may_compress(answer: &Answer, head: bool, types: &[String]) -> bool {
         && answer.status != 206
         && !fields.contains("content-encoding")
         && !fields.contains("content-range")
+        && !OF_THESE_BYTES.iter().any(|name| fields.contains(name))
         && fields.first("content-type").is_some_and(|value| is_listed(value, types))
         && !has_directive(fields, b"no-transform")
 }
@@ -357,6 +361,7 @@ mod tests {
             ("coded already", with(("Content-Encoding", "gzip"))),
             ("identity", with(("Content-Encoding", "identity"))),
             ("no-transform", with(("Cache-Control", "private, No-Transform"))),
+            ("a digest", with(("Content-Digest", "sha-256=:AA==:"))),
             ("a part", partial),
         ] {
             let before = body(&answer);
