@@ -1,5 +1,6 @@
 """TLS with own certificates, and the PROXY protocol. Numbers are rows of part 2 of the checklist."""
 
+import asyncio
 import hashlib
 import os
 import signal
@@ -216,10 +217,39 @@ def test_plain_http_where_tls_is_spoken(stand):
     assert (answer.status, answer.get("Location")) == (301, f"https://{host}/a?b")
     answer = server.request("POST", "/a", {"Host": host}, body=b"x")
     assert (answer.status, answer.get("Location")) == (308, f"https://{host}/a")
+    with server.wire() as wire:
+        wire.send(request("POST", "/large", {"Host": host, "Content-Length": "400000"}) + bytes(400_000))
+        answer = wire.answer("POST")
+        assert answer.status == 308, "the body does not take the answer away"
     answer = server.get("/a", {"Host": "evil.example"})
     assert answer.status == 400 and answer.get("Location") is None
     assert server.raw(b"\x80\x2e\x01\x03\x01") == b""
     assert stand.seen() == []
+
+
+def test_row_32_no_cipher_in_common(many):
+    """`handshake_failure`, and not `access_denied`: that is what there is to say."""
+    context = AUTHORITY.client()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-SHA")
+    with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+        secure(many, context=context)
+
+
+@pytest.mark.parametrize(
+    "offered, wanted",
+    [
+        ("ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+        ("ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    ],
+)
+def test_the_server_chooses_the_cipher(shop, offered, wanted):
+    """But for a client without hardware for AES, which puts ChaCha20 first."""
+    context = AUTHORITY.client()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(offered)
+    with secure(shop, context=context) as wire:
+        assert wire.socket.cipher()[0] == wanted
 
 
 def test_keep_alive_uploads_and_downloads(shop, tmp_path):
@@ -229,6 +259,24 @@ def test_keep_alive_uploads_and_downloads(shop, tmp_path):
             body = upload[:size]
             told = wire.send(request("POST", "/", {"Host": "shop.example"}, body)).answer("POST").json()["body"]
             assert (told["length"], told["sha256"]) == (size, hashlib.sha256(body).hexdigest())
+
+
+@pytest.mark.parametrize("politely", [True, False])
+@pytest.mark.parametrize("framing", [{"Content-Length": "100"}, {"Transfer-Encoding": "chunked"}])
+def test_row_27_a_body_that_is_cut(shop, framing, politely):
+    """By `close_notify`, or by a socket that only closes: neither is the end of a body, and the app is not asked."""
+    with secure(shop) as wire:
+        path = f"/cut-{politely}-{'chunked' if 'Transfer-Encoding' in framing else 'length'}"
+        wire.send(request("POST", path, {"Host": "shop.example", **framing}) + b"5\r\nhello\r\n")
+        if politely:
+            wire.socket.suppress_ragged_eofs = False
+            wire.socket.settimeout(20)
+            with pytest.raises(ssl.SSLError, match="APPLICATION_DATA_AFTER_CLOSE_NOTIFY"):
+                wire.socket.unwrap()
+        else:
+            socket.socket.shutdown(wire.socket, socket.SHUT_WR)
+            assert wire.answer("POST").status == 400
+    assert shop.wait_record(path)["status"] == 400
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_384, 70_000, 10_000_001])
@@ -386,15 +434,34 @@ def test_a_stop_finishes_what_runs(stand):
     assert server.exit_status() == 0
 
 
+def test_a_stop_does_not_wait_for_who_says_nothing(stand):
+    """A browser opens connections before it needs them."""
+    server = serve(stand, AUTHORITY.put(stand.folder, "shop.example"), tls_handshake_timeout="10m", graceful_timeout="10m")
+    with Wire(("127.0.0.1", server.port)) as silent:
+        assert get(server).status == 200
+        server.signal(signal.SIGTERM)
+        assert silent.rest() == b""
+        assert server.exit_status() == 0
+
+
 def test_a_websocket_over_tls(stand):
-    from websockets.sync.client import connect
+    """Several one after the other. The client is one of asyncio: one thread, because two must not share an OpenSSL connection."""
+    from websockets.asyncio.client import connect
 
     server = serve(stand, AUTHORITY.put(stand.folder, "127.0.0.1"), app="asgi_socket:app")
     context = AUTHORITY.client()
-    with connect(f"wss://127.0.0.1:{server.port}/echo", ssl=context) as peer:
-        for message in ("hello", b"\x00" * 300_000):
-            peer.send(message)
-            assert peer.recv(timeout=20) == message
+
+    async def talk():
+        async with connect(f"wss://127.0.0.1:{server.port}/echo", ssl=context) as peer:
+            for message in ("hello", b"\x00" * 300_000):
+                await peer.send(message)
+                assert await asyncio.wait_for(peer.recv(), 20) == message
+
+    async def all_of_them():
+        for _ in range(10):
+            await asyncio.gather(*(talk() for _ in range(4)))
+
+    asyncio.run(all_of_them())
 
 
 def v1(source="192.0.2.7", port=4711) -> bytes:
@@ -447,6 +514,15 @@ def test_row_65_half_a_header(proxied):
         with proxied.wire() as other:
             assert other.send(v1() + request("GET", "/")).answer().status == 200
         assert wire.rest() == b""
+
+
+def test_row_65_half_a_header_and_the_end(proxied):
+    """All that comes has come: nobody waits for the rest, and nothing spins meanwhile."""
+    for header in (v1()[:20], v1()[:-1], v2()[:14], v2()[:-1]):
+        with proxied.wire() as wire, proxied.wire() as other:
+            wire.send(header).socket.shutdown(socket.SHUT_WR)
+            assert wire.rest() == b""
+            assert other.send(v1() + request("GET", "/")).answer().status == 200
 
 
 def test_a_proxy_in_front_of_tls(stand):

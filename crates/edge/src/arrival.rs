@@ -140,7 +140,7 @@ async fn read_header(stream: &mut TcpStream) -> io::Result<Option<Header>> {
             Found::Header(header) => break header,
             Found::Malformed(_) => return Ok(None),
         }
-        stream.readable().await?;
+        let ready = stream.ready(Interest::READABLE).await?;
         let before = length;
         // What is looked at stays, so the socket never stops being readable: within `try_io` the same bytes again count as
         // none, and only news wake.
@@ -151,6 +151,10 @@ async fn read_header(stream: &mut TcpStream) -> io::Result<Option<Header>> {
         match stream.try_io(Interest::READABLE, look) {
             Ok(0) => return Ok(None),
             Ok(count) => length = count,
+            // After a FIN it is readable for ever, and what was seen is all there will be.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && ready.is_read_closed() => {
+                return Ok(None);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

@@ -208,8 +208,13 @@ fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<Listener> {
 fn unix(path: &Path) -> io::Result<Listener> {
     // A socket file outlives its program; if nobody listens behind it, it is in the way.
     if path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket()) {
-        match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+        let caller = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        caller.set_nonblocking(true)?; // somebody who listens may be too busy to answer
+        match caller.connect(&SockAddr::unix(path)?) {
+            Ok(()) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
             Err(_) => {}
         }

@@ -1,7 +1,8 @@
 //! What is spoken in a handshake.
 //!
 //! Owns the `ServerConfig`s: TLS 1.2 and 1.3 with what rustls and aws-lc take for safe (forward secrecy and AEAD only, a
-//! post-quantum group first), tickets, ALPN, and who must show a certificate. No early data: a replay of it would reach the
+//! post-quantum group first), tickets, ALPN, and who must show a certificate. Of ciphers we choose, AES with short keys first,
+//! because all of them are safe and that one is the cheapest; a client that puts ChaCha20 first has no hardware for AES. No early data: a replay of it would reach the
 //! application (`CHECKLIST.md` part 2 row 42). Invariant: another policy is another config with other tickets (row 33).
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use super::store::Store;
 
@@ -35,7 +36,9 @@ pub(super) struct Policy {
 /// A config for each carrier, of one policy.
 pub(super) struct Configs {
     policy: Option<Policy>,
-    pub(super) tcp: Arc<ServerConfig>,
+    tcp: Arc<ServerConfig>,
+    /// The same, and the same tickets, for clients that put ChaCha20 first.
+    tcp_chacha: Arc<ServerConfig>,
     pub(super) quic: Arc<ServerConfig>,
 }
 
@@ -62,20 +65,33 @@ impl Configs {
     /// # Errors
     /// A sentence: no roots can be made of `client_ca`.
     pub(super) fn new(policy: Policy, store: Arc<Store>) -> Result<Self, String> {
-        let tcp = config(&policy, store.clone(), &[&TLS13, &TLS12], policy.alpn())?;
-        let quic = config(&policy, store, &[&TLS13], vec![b"h3".to_vec()])?;
-        Ok(Self { policy: Some(policy), tcp: Arc::new(tcp), quic: Arc::new(quic) })
+        let both = [&TLS13, &TLS12];
+        let tcp = config(&policy, provider(AES_FIRST), store.clone(), &both, policy.alpn())?;
+        let mut chacha = config(&policy, provider(CHACHA_FIRST), store.clone(), &both, policy.alpn())?;
+        chacha.ticketer = tcp.ticketer.clone();
+        chacha.session_storage = tcp.session_storage.clone();
+        let quic = config(&policy, provider(AES_FIRST), store, &[&TLS13], vec![b"h3".to_vec()])?;
+        let [tcp, tcp_chacha, quic] = [tcp, chacha, quic].map(Arc::new);
+        Ok(Self { policy: Some(policy), tcp, tcp_chacha, quic })
     }
 
     /// Before any settings are known.
     pub(super) fn plain(store: Arc<Store>) -> Self {
         let resolver = || {
-            let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
+            let builder = ServerConfig::builder_with_provider(provider(AES_FIRST));
+            let builder = builder.with_protocol_versions(&[&TLS13]);
             // It fails for a provider that has no cipher of TLS 1.3.
             let builder = builder.expect("aws-lc speaks TLS 1.3").with_no_client_auth();
             Arc::new(builder.with_cert_resolver(store.clone()))
         };
-        Self { policy: None, tcp: resolver(), quic: resolver() }
+        Self { policy: None, tcp: resolver(), tcp_chacha: resolver(), quic: resolver() }
+    }
+
+    /// For a client that offers these over TCP.
+    pub(super) fn tcp(&self, offered: &[CipherSuite]) -> &Arc<ServerConfig> {
+        // What is known to nobody is there to keep servers honest (RFC 8701).
+        let first = offered.iter().find_map(|suite| bulk(*suite));
+        if first == Some(Bulk::ChaCha20) { &self.tcp_chacha } else { &self.tcp }
     }
 
     pub(super) fn is_of(&self, policy: &Policy) -> bool {
@@ -83,18 +99,49 @@ impl Configs {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
+/// What encrypts, of a cipher suite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bulk {
+    Aes128,
+    Aes256,
+    ChaCha20,
+}
+
+const AES_FIRST: [Bulk; 3] = [Bulk::Aes128, Bulk::Aes256, Bulk::ChaCha20];
+const CHACHA_FIRST: [Bulk; 3] = [Bulk::ChaCha20, Bulk::Aes128, Bulk::Aes256];
+
+/// `None`: none of ours.
+fn bulk(suite: CipherSuite) -> Option<Bulk> {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256
+        | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+        | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => Some(Bulk::Aes128),
+        CipherSuite::TLS13_AES_256_GCM_SHA384
+        | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+        | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => Some(Bulk::Aes256),
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+        | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+        | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => Some(Bulk::ChaCha20),
+        _ => None,
+    }
+}
+
+fn provider(order: [Bulk; 3]) -> Arc<CryptoProvider> {
+    let mut provider = aws_lc_rs::default_provider();
+    let rank = |suite: CipherSuite| order.iter().position(|of| bulk(suite) == Some(*of));
+    provider.cipher_suites.sort_by_key(|suite| rank(suite.suite()).unwrap_or(order.len()));
+    Arc::new(provider)
 }
 
 fn config(
     policy: &Policy,
+    provider: Arc<CryptoProvider>,
     store: Arc<Store>,
     versions: &[&'static SupportedProtocolVersion],
     alpn: Vec<Vec<u8>>,
 ) -> Result<ServerConfig, String> {
     let failed = |error: rustls::Error| format!("TLS cannot be set up: {error}");
-    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions);
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
     let builder = builder.map_err(failed)?;
     let builder = match &policy.clients {
         None => builder.with_no_client_auth(),
@@ -103,13 +150,14 @@ fn config(
             for certificate in certificates {
                 roots.add(certificate.clone()).map_err(|error| format!("client_ca: {error}"))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
             builder
                 .with_client_cert_verifier(verifier.build().map_err(|error| format!("client_ca: {error}"))?)
         }
     };
     let mut config = builder.with_cert_resolver(store);
+    config.ignore_client_order = true;
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(failed)?;
     config.send_tls13_tickets = TICKETS;
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
@@ -125,12 +173,52 @@ fn config(
 pub(super) fn for_challenge(pair: &Pair) -> Result<ServerConfig, String> {
     // Not `Pair::certified`: it reads the certificate as a client would, and no client takes the critical extension that
     // makes the proof (RFC 8737 §3).
-    let signer = provider().key_provider.load_private_key(pair.key.clone_key());
+    let provider = provider(AES_FIRST);
+    let signer = provider.key_provider.load_private_key(pair.key.clone_key());
     let key = CertifiedKey::new(pair.chain.clone(), signer.map_err(|error| error.to_string())?);
-    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13, &TLS12]);
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13, &TLS12]);
     let builder = builder.map_err(|error| error.to_string())?.with_no_client_auth();
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![ACME_ALPN.to_vec()];
     config.send_tls13_tickets = 0;
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_suite_has_its_place() {
+        for (order, first) in [(AES_FIRST, Bulk::Aes128), (CHACHA_FIRST, Bulk::ChaCha20)] {
+            let suites = provider(order).cipher_suites.clone();
+            assert!(suites.iter().all(|suite| bulk(suite.suite()).is_some()));
+            assert_eq!(bulk(suites[0].suite()), Some(first));
+            assert_eq!(suites.len(), aws_lc_rs::default_provider().cipher_suites.len());
+        }
+    }
+
+    #[test]
+    fn who_puts_chacha_first_gets_it() {
+        let configs = Configs::new(Policy::default(), Arc::default()).unwrap();
+        let (grease, aes, chacha) = (
+            CipherSuite::Unknown(0x1a1a),
+            CipherSuite::TLS13_AES_256_GCM_SHA384,
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        );
+        let rows: [(&[CipherSuite], bool); 5] = [
+            (&[], false),
+            (&[grease], false),
+            (&[aes, chacha], false),
+            (&[chacha, aes], true),
+            (&[grease, CipherSuite::TLS_RSA_WITH_AES_128_CBC_SHA, chacha], true),
+        ];
+        for (offered, wanted) in rows {
+            assert_eq!(Arc::ptr_eq(configs.tcp(offered), &configs.tcp_chacha), wanted, "{offered:?}");
+        }
+        assert!(
+            Arc::ptr_eq(&configs.tcp.ticketer, &configs.tcp_chacha.ticketer),
+            "one policy, one kind of tickets"
+        );
+    }
 }

@@ -9,7 +9,7 @@ use std::fs::{File, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bandstand_certificates::pem::Pair;
@@ -136,6 +136,11 @@ impl Files {
         changed.then_some(Self { written: written.to_vec(), known })
     }
 
+    /// Whether these were read for the same settings.
+    pub(super) fn are_of(&self, other: &Self) -> bool {
+        self.written == other.written
+    }
+
     pub(super) fn pairs(&self) -> Vec<Pair> {
         self.known.iter().filter_map(|known| known.pair.clone()).collect()
     }
@@ -152,10 +157,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
         let tls = shared.tls.clone();
         // A panic there is a mistake of ours that costs one look.
         let _ = tokio::task::spawn_blocking(move || {
-            let before = tls.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(files) = before.look_again(&state.settings.certificate_files()) {
-                tls.take_files(files);
-            }
+            tls.look_at_files(&state.settings);
         })
         .await;
     }

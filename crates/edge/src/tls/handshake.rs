@@ -9,7 +9,8 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use rustls::server::{Accepted, Acceptor};
 use rustls::{ServerConfig, ServerConnection};
@@ -20,10 +21,13 @@ use super::config::ACME_ALPN;
 use super::stream::TlsStream;
 use super::{Slot, TlsFacts, plain};
 use crate::connection::registry::Place;
+use crate::connection::timer::Timer;
 use crate::shared::Shared;
 
 /// Bytes read at once: a hello with a post-quantum key has about 1,800.
 const READ_BYTES: usize = 4 * 1024;
+/// A connection that says nothing when the server stops is kept this long for a hello that is on its way already.
+const LAST_CALL: Duration = Duration::from_secs(2);
 /// First byte of every handshake (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
 /// A fatal alert, in plain, as all are before the server's hello: `unrecognized_name`.
@@ -81,7 +85,7 @@ pub(crate) async fn secure(shared: &Arc<Shared>, socket: TcpStream, place: &Plac
 }
 
 async fn run(shared: &Arc<Shared>, mut socket: TcpStream, place: &Place) -> Result<Secured, Refused> {
-    let first = first_bytes(&mut socket, place).await?;
+    let first = first_bytes(shared, &mut socket, place).await?;
     place.busy();
     let state = shared.state();
     let _slot: Slot = shared.tls.slot(state.settings.tls_handshakes.get()).ok_or(Refused::Full)?;
@@ -103,8 +107,7 @@ async fn run(shared: &Arc<Shared>, mut socket: TcpStream, place: &Place) -> Resu
             return Err(Refused::Failed(io::Error::new(io::ErrorKind::InvalidData, error)));
         }
     };
-    let mut stream = Box::new(TlsStream::new(socket, session));
-    stream.feed(&rest)?;
+    let mut stream = Box::new(TlsStream::new(socket, session, rest));
     std::future::poll_fn(|context| stream.poll_handshake(context)).await?;
     if is_challenge {
         return Err(Refused::Challenge);
@@ -114,17 +117,23 @@ async fn run(shared: &Arc<Shared>, mut socket: TcpStream, place: &Place) -> Resu
     Ok(Secured { stream, facts, is_h2 })
 }
 
-/// The first bytes, at least one.
-async fn first_bytes(socket: &mut TcpStream, place: &Place) -> Result<Vec<u8>, Refused> {
-    let mut first = Vec::new();
+/// The first bytes, at least one. A server that stops waits for them no longer than for a request.
+async fn first_bytes(shared: &Shared, socket: &mut TcpStream, place: &Place) -> Result<Vec<u8>, Refused> {
+    let (mut first, mut timer) = (Vec::new(), Timer::default());
+    let last_call = Instant::now() + LAST_CALL;
     std::future::poll_fn(|context| {
         if place.handle.poll_closed(context) {
             return Poll::Ready(Ok(()));
         }
         // No buffer for those who say nothing.
-        ready!(socket.poll_read_ready(context))?;
-        first.reserve(READ_BYTES);
-        pin!(socket.read_buf(&mut first)).as_mut().poll(context).map_ok(|_| ())
+        if socket.poll_read_ready(context)?.is_ready() {
+            first.reserve(READ_BYTES);
+            return pin!(socket.read_buf(&mut first)).as_mut().poll(context).map_ok(|_| ());
+        }
+        if shared.is_draining() || place.is_leaving() {
+            return timer.poll(context, last_call).map(Ok);
+        }
+        Poll::Pending
     })
     .await
     .map_err(Refused::Failed)?;
@@ -166,7 +175,7 @@ fn choose(shared: &Shared, accepted: &Accepted) -> Result<(Arc<ServerConfig>, bo
     if !shared.tls.store.answers(name) {
         return Err(Refused::UnknownName);
     }
-    Ok((shared.tls.server_config(), false))
+    Ok((shared.tls.server_config(hello.cipher_suites()), false))
 }
 
 /// Tells an alert. A socket that was just opened takes a few bytes; if not, the client sees the end all the same.

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bandstand_config::Settings;
-use rustls::ServerConfig;
+use rustls::{CipherSuite, ServerConfig};
 
 use self::challenges::Challenges;
 use self::config::{Configs, Policy};
@@ -93,14 +93,27 @@ impl Tls {
         local::take(&self.store, self.local.load_full());
     }
 
-    fn take_files(&self, files: Files) {
-        self.store.replace(Source::Files, files.pairs());
-        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
+    /// Looks whether the user's files have changed. Blocks.
+    fn look_at_files(&self, settings: &Settings) {
+        let before = self.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(files) = before.look_again(&settings.certificate_files()) else { return };
+        // A reload in the meantime has read them too, and perhaps others.
+        let mut now = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.are_of(&before) {
+            self.store.replace(Source::Files, files.pairs());
+            *now = files;
+        }
     }
 
-    /// For TCP.
-    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
-        self.configs.load().tcp.clone()
+    fn take_files(&self, files: Files) {
+        let mut now = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store.replace(Source::Files, files.pairs());
+        *now = files;
+    }
+
+    /// For TCP, and a client that has offered these.
+    pub(crate) fn server_config(&self, offered: &[CipherSuite]) -> Arc<ServerConfig> {
+        self.configs.load().tcp(offered).clone()
     }
 
     /// For QUIC: TLS 1.3 and `h3` only.

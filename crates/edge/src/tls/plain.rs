@@ -15,6 +15,8 @@ use crate::shared::State;
 
 /// A longer head is not read to its end.
 const HEAD_MOST: usize = 16 * 1024;
+/// Bytes that are read and thrown away behind it.
+const BODY_MOST: usize = 512 * 1024;
 /// Fields of a head that are looked at.
 const FIELDS_MOST: usize = 64;
 const REFUSED: &str = "This address speaks HTTPS.\n";
@@ -29,9 +31,11 @@ pub(super) fn is_http(first: &[u8]) -> bool {
 /// # Errors
 /// The client is gone.
 pub(super) async fn answer(socket: &mut TcpStream, mut read: Vec<u8>, state: &State) -> io::Result<()> {
-    let ends = |head: &[u8]| head.windows(4).any(|window| window == b"\r\n\r\n");
-    while !ends(&read) && read.len() < HEAD_MOST {
-        if socket.read_buf(&mut read).await? == 0 {
+    let (end, mut looked_to) = (b"\r\n\r\n", 0_usize);
+    // What comes in drops is not looked through anew for each of them.
+    while !read[looked_to.saturating_sub(end.len())..].windows(end.len()).any(|window| window == end) {
+        looked_to = read.len();
+        if looked_to >= HEAD_MOST || socket.read_buf(&mut read).await? == 0 {
             break;
         }
     }
@@ -43,7 +47,17 @@ pub(super) async fn answer(socket: &mut TcpStream, mut read: Vec<u8>, state: &St
         )
     });
     socket.write_all(answer.as_bytes()).await?;
-    socket.shutdown().await
+    socket.shutdown().await?;
+    // Its body, for which a closed socket would take the answer away from it (RFC 9112 §9.6).
+    let mut thrown = 0;
+    while thrown < BODY_MOST {
+        read.clear();
+        match socket.read_buf(&mut read).await? {
+            0 => break,
+            count => thrown += count,
+        }
+    }
+    Ok(())
 }
 
 /// The way to the same over HTTPS. The client knows how it came here: the authority is the one it asked for.

@@ -146,8 +146,10 @@ impl ResolvesServerCert for Store {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let table = self.table.load();
         let found = table.find(hello.server_name());
+        // Whom none suits is shown any: the handshake goes on to find that there is no way, and says so (`handshake_failure`,
+        // where no certificate at all would mean `access_denied`).
         let chosen = found.iter().find(|entry| entry.suits(hello.signature_schemes()));
-        chosen.map(|entry| entry.key.clone())
+        chosen.or(found.first()).map(|entry| entry.key.clone())
     }
 }
 

@@ -3,28 +3,35 @@
 //! Owns the pumping between rustls and the socket, and a polite end (`close_notify`, RFC 8446 §6.1). Leaves the handshake to
 //! `handshake`, and what is said to versions of HTTP.
 //! Invariants: a write is done when its last record is in the kernel's hands, so that limits of time see what the client takes,
-//! and who was told "later" comes back with the same bytes; plain bytes that rustls holds count as readable.
+//! and who was told "later" comes back with the same bytes; what has been read of the socket and not been given out counts as
+//! readable, and is at most `AHEAD_BYTES` and one record; a connection that waits holds no buffer.
 
-use std::io::{self, BufRead, IoSlice, Read, Write};
-use std::pin::Pin;
+use std::future::Future;
+use std::io::{self, BufRead, IoSlice, Write};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use rustls::ServerConnection;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Plain bytes that are encrypted at once: four records, one system call.
 pub(crate) const WRITE_BYTES: usize = 64 * 1024;
+/// Bytes read of the socket at once. rustls by itself takes 4 KiB, a quarter of a record.
+const AHEAD_BYTES: usize = 32 * 1024;
 
 /// A client's connection after its handshake.
 pub(crate) struct TlsStream {
     socket: TcpStream,
     session: ServerConnection,
+    /// Read of the socket, and not yet taken by rustls from `at` on.
+    ahead: Vec<u8>,
+    at: usize,
     /// Plain bytes of the last write whose records have not all left.
     taken: usize,
     /// Plain bytes wait in rustls.
     holds: bool,
-    /// The socket has said its last.
+    /// The client has said its last: with `close_notify`, or by the end of the socket.
     ended: bool,
     side: Side,
 }
@@ -41,10 +48,10 @@ enum Side {
 }
 
 impl TlsStream {
-    /// A session whose handshake goes over `socket`.
-    pub(super) fn new(socket: TcpStream, mut session: ServerConnection) -> Self {
+    /// A session whose handshake goes over `socket`; `ahead` was read behind the client's hello.
+    pub(super) fn new(socket: TcpStream, mut session: ServerConnection, ahead: Vec<u8>) -> Self {
         session.set_buffer_limit(Some(WRITE_BYTES));
-        Self { socket, session, taken: 0, holds: false, ended: false, side: Side::Open }
+        Self { socket, session, ahead, at: 0, taken: 0, holds: false, ended: false, side: Side::Open }
     }
 
     pub(crate) fn socket(&self) -> &TcpStream {
@@ -55,22 +62,9 @@ impl TlsStream {
         &self.session
     }
 
-    /// Whether plain bytes can be read without the socket.
+    /// Whether there is something to read without the socket.
     pub(crate) fn holds(&self) -> bool {
-        self.holds
-    }
-
-    /// What was read behind the client's hello.
-    ///
-    /// # Errors
-    /// It is no part of a handshake.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            self.session.read_tls(&mut bytes)?;
-            let fed = self.session.process_new_packets();
-            fed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        }
-        Ok(())
+        self.holds || self.at < self.ahead.len()
     }
 
     /// One step of a handshake after the other.
@@ -80,15 +74,17 @@ impl TlsStream {
     pub(super) fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.session.is_handshaking() {
             ready!(self.poll_records(context))?;
-            if self.session.is_handshaking() && ready!(self.poll_fill(context))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            if self.session.is_handshaking() {
+                ready!(self.poll_fill(context))?;
+                if self.ended {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
             }
         }
         // Tickets. If the socket takes no more now, they leave with the next bytes.
         if let Poll::Ready(Err(error)) = self.poll_records(context) {
             return Poll::Ready(Err(error));
         }
-        self.look_what_is_held();
         Poll::Ready(Ok(()))
     }
 
@@ -124,11 +120,7 @@ impl TlsStream {
             self.shut_socket();
         }
         while !self.holds && !self.ended {
-            // rustls takes a buffer before it knows whether there is anything to read; who rests must not have one.
-            ready!(self.socket.poll_read_ready(context))?;
-            let count = ready!(self.poll_fill(context))?;
-            self.look_what_is_held();
-            self.ended = count == 0 || (!self.holds && self.peer_has_closed());
+            ready!(self.poll_fill(context))?;
         }
         if self.holds { Poll::Ready(self.session.reader().into_first_chunk()) } else { Poll::Ready(Ok(&[])) }
     }
@@ -139,27 +131,48 @@ impl TlsStream {
     }
 
     fn look_what_is_held(&mut self) {
-        self.holds = self.session.reader().fill_buf().is_ok_and(|plain| !plain.is_empty());
-    }
-
-    /// The client has sent `close_notify`.
-    fn peer_has_closed(&mut self) -> bool {
-        matches!(self.session.reader().fill_buf(), Ok([]))
-    }
-
-    /// Reads records of the socket, as much as there is room for; `Ok(0)` at its end.
-    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let count = match self.session.read_tls(&mut Pipe { socket: &mut self.socket, context }) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-            result => result?,
+        (self.holds, self.ended) = match self.session.reader().fill_buf() {
+            Ok(plain) => (!plain.is_empty(), plain.is_empty()),
+            Err(error) => (false, error.kind() != io::ErrorKind::WouldBlock),
         };
+    }
+
+    /// Gives rustls some of what was read of the socket, or its end.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_ahead(context))?;
+        let mut bytes = &self.ahead[self.at..];
+        let taken = self.session.read_tls(&mut bytes)?;
+        self.at += taken;
         if let Err(error) = self.session.process_new_packets() {
             // The alert that says why; if the socket does not take it the client sees the end all the same.
             let _ = self.poll_records(context);
             self.side = Side::Closed;
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
         }
-        Poll::Ready(Ok(count))
+        self.look_what_is_held();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads of the socket, once all that was read before has been taken; nothing more comes at its end.
+    fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.at < self.ahead.len() {
+            return Poll::Ready(Ok(()));
+        }
+        self.at = 0;
+        self.ahead.clear();
+        let read = match self.socket.poll_read_ready(context)? {
+            Poll::Ready(()) => {
+                self.ahead.reserve(AHEAD_BYTES);
+                // The future holds no state of its own: made anew for each poll, it is a plain read.
+                pin!(self.socket.read_buf(&mut self.ahead)).poll(context)
+            }
+            Poll::Pending => Poll::Pending,
+        };
+        if read.is_pending() {
+            // Who rests must not have a buffer.
+            self.ahead = Vec::new();
+        }
+        read.map_ok(|_| ())
     }
 
     /// Writes the records that wait.
@@ -264,21 +277,6 @@ struct Pipe<'s, 'c, 'w> {
     context: &'c mut Context<'w>,
 }
 
-fn now<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
-    match poll {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-    }
-}
-
-impl Read for Pipe<'_, '_, '_> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = ReadBuf::new(bytes);
-        now(Pin::new(&mut *self.socket).poll_read(self.context, &mut buffer))?;
-        Ok(buffer.filled().len())
-    }
-}
-
 impl Write for Pipe<'_, '_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         now(Pin::new(&mut *self.socket).poll_write(self.context, bytes))
@@ -290,6 +288,13 @@ impl Write for Pipe<'_, '_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+fn now(poll: Poll<io::Result<usize>>) -> io::Result<usize> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 
@@ -307,5 +312,220 @@ impl Write for AtOnce<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::sync::{Arc, OnceLock};
+
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
+
+    use super::*;
+    use crate::tls::store::tests::pair;
+
+    type Client = StreamOwned<ClientConnection, std::net::TcpStream>;
+
+    fn configs() -> &'static (Arc<ClientConfig>, Arc<ServerConfig>) {
+        static CONFIGS: OnceLock<(Arc<ClientConfig>, Arc<ServerConfig>)> = OnceLock::new();
+        CONFIGS.get_or_init(|| {
+            let pair = pair(&["shop.example"]);
+            let mut roots = RootCertStore::empty();
+            roots.add(pair.chain[0].clone()).unwrap();
+            let provider = || Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let client = ClientConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()
+                .unwrap();
+            let server = ServerConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()
+                .unwrap();
+            let server =
+                server.with_no_client_auth().with_single_cert(pair.chain.clone(), pair.key.clone_key());
+            (Arc::new(client.with_root_certificates(roots).with_no_client_auth()), Arc::new(server.unwrap()))
+        })
+    }
+
+    /// A server's stream after its handshake with a client that does `then` in a thread of its own.
+    async fn meet<T: Send + 'static>(
+        then: impl FnOnce(Client) -> T + Send + 'static,
+    ) -> (TlsStream, tokio::task::JoinHandle<T>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = tokio::task::spawn_blocking(move || {
+            let name = ServerName::try_from("shop.example").unwrap();
+            let session = ClientConnection::new(configs().0.clone(), name).unwrap();
+            then(StreamOwned::new(session, std::net::TcpStream::connect(address).unwrap()))
+        });
+        let session = ServerConnection::new(configs().1.clone()).unwrap();
+        let mut stream = TlsStream::new(listener.accept().await.unwrap().0, session, Vec::new());
+        std::future::poll_fn(|context| stream.poll_handshake(context)).await.unwrap();
+        (stream, client)
+    }
+
+    async fn read(stream: &mut TlsStream, room: usize) -> io::Result<Vec<u8>> {
+        let mut buffer = Vec::new();
+        std::future::poll_fn(|context| stream.poll_read(context, &mut buffer, room)).await?;
+        Ok(buffer)
+    }
+
+    async fn read_to_end(stream: &mut TlsStream) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let some = read(stream, 64 * 1024).await.unwrap();
+            if some.is_empty() {
+                return all;
+            }
+            all.extend(some);
+        }
+    }
+
+    fn content(length: usize) -> Vec<u8> {
+        (0..length).map(|at| (at / 7) as u8).collect()
+    }
+
+    /// The end is seen where it was said, and not when the socket closes.
+    #[tokio::test]
+    async fn close_notify_in_the_same_segment_is_the_end() {
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let (mut stream, client) = meet(move |mut client| {
+            client.flush().unwrap(); // the handshake
+            client.conn.writer().write_all(b"hello").unwrap();
+            client.conn.send_close_notify();
+            let mut wire = Vec::new();
+            while client.conn.wants_write() {
+                client.conn.write_tls(&mut wire).unwrap();
+            }
+            client.sock.write_all(&wire).unwrap();
+            told.recv().unwrap(); // the socket stays open until then
+        })
+        .await;
+        assert_eq!(read(&mut stream, 4096).await.unwrap(), b"hello");
+        assert_eq!(read(&mut stream, 4096).await.unwrap(), b"");
+        tell.send(()).unwrap();
+        client.await.unwrap();
+    }
+
+    /// Whoever reads knows what was announced; a socket that only closes is an end as well (RFC 9112 §9.8), and so is one that does
+    /// in the middle of a record.
+    #[tokio::test]
+    async fn a_socket_that_closes_without_a_word() {
+        for cut in [0, 3] {
+            let (mut stream, client) = meet(move |mut client| {
+                client.write_all(b"hello").unwrap();
+                client.flush().unwrap();
+                client.conn.writer().write_all(b"lost").unwrap();
+                let mut wire = Vec::new();
+                client.conn.write_tls(&mut wire).unwrap();
+                client.sock.write_all(&wire[..cut]).unwrap();
+                client.sock.shutdown(std::net::Shutdown::Write).unwrap();
+                // Closed with tickets unread, the socket would be reset.
+                client.sock.read_to_end(&mut Vec::new()).unwrap();
+            })
+            .await;
+            assert_eq!(read_to_end(&mut stream).await, b"hello");
+            assert!(stream.ahead.is_empty() && !stream.holds());
+            drop(stream);
+            client.await.unwrap();
+        }
+    }
+
+    /// Records of all sizes, read in rooms of all sizes; at rest nothing is kept.
+    #[tokio::test]
+    async fn uploads_arrive_whole() {
+        for (record, room) in [(1, 1), (700, 4096), (16_000, 1000), (16_384, 64 * 1024), (1_000_000, 4096)] {
+            let sent = content((record * 40).min(1_000_000));
+            let pieces = sent.clone();
+            let (mut stream, client) = meet(move |mut client| {
+                pieces.chunks(record).for_each(|piece| client.write_all(piece).unwrap());
+                client.flush().unwrap();
+                client
+            })
+            .await;
+            let mut all = Vec::new();
+            while all.len() < sent.len() {
+                let some = read(&mut stream, room).await.unwrap();
+                assert!(!some.is_empty() && some.len() < room + 16_385);
+                all.extend(some);
+            }
+            assert!(all == sent, "{record} {room}");
+            let nothing = std::future::poll_fn(|context| {
+                Poll::Ready(stream.poll_read(context, &mut Vec::new(), room).is_pending())
+            });
+            assert!(nothing.await && stream.ahead.capacity() == 0 && !stream.holds());
+            client.await.unwrap();
+        }
+    }
+
+    /// A client that takes nothing makes us wait, with what fits one write; then it gets all of it, and the end is a good one.
+    #[tokio::test]
+    async fn a_client_that_takes_its_time() {
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let (mut stream, client) = meet(move |mut client| {
+            client.flush().unwrap();
+            told.recv().unwrap();
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).unwrap(); // fails without close_notify
+            all
+        })
+        .await;
+        let sent = content(8_000_000);
+        let (mut at, mut waited) = (0, false);
+        while at < sent.len() {
+            at += std::future::poll_fn(|context| {
+                // More may follow what was offered before, never other bytes.
+                let most = if waited { sent.len() } else { sent.len().min(at + 100_000) };
+                let (one, two) = sent[at..most].split_at((most - at) / 3);
+                let write = stream.poll_write(context, &[IoSlice::new(one), IoSlice::new(two)]);
+                if write.is_pending() && !waited {
+                    waited = true;
+                    tell.send(()).unwrap();
+                }
+                write
+            })
+            .await
+            .unwrap();
+        }
+        assert!(waited);
+        stream.shut_down_writing();
+        assert_eq!(read_to_end(&mut stream).await, b"", "and what could not leave at once leaves meanwhile");
+        assert!(client.await.unwrap() == sent);
+    }
+
+    /// What is dropped says that it ends; what was aborted does not.
+    #[tokio::test]
+    async fn the_end_is_a_good_one_or_is_not() {
+        for aborted in [false, true] {
+            let (mut stream, client) = meet(|mut client| {
+                client.flush().unwrap();
+                client.read_to_end(&mut Vec::new()).map_err(|error| error.kind())
+            })
+            .await;
+            if aborted {
+                stream.abort();
+            }
+            drop(stream);
+            let wanted = if aborted { Err(io::ErrorKind::UnexpectedEof) } else { Ok(0) };
+            assert_eq!(client.await.unwrap(), wanted);
+        }
+    }
+
+    /// A record that was changed on its way is answered with an alert, and is the end.
+    #[tokio::test]
+    async fn a_damaged_record() {
+        let (mut stream, client) = meet(|mut client| {
+            client.flush().unwrap();
+            client
+                .sock
+                .write_all(&[23, 3, 3, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+                .unwrap();
+            client.read_to_end(&mut Vec::new()).map_err(|error| error.to_string())
+        })
+        .await;
+        assert_eq!(read(&mut stream, 4096).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        drop(stream);
+        let told = client.await.unwrap().unwrap_err();
+        assert!(told.contains("BadRecordMac"), "{told}");
     }
 }
