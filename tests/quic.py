@@ -81,10 +81,15 @@ def _number(first: int, bits: int, value: int) -> bytes:
     return bytes([*out, value])
 
 
-def headers(fields) -> bytes:
-    """A HEADERS frame in which each field is written out (RFC 9204 §4.5.6)."""
+def section(fields) -> bytes:
+    """A field section in which each field is written out (RFC 9204 §4.5.6)."""
     lines = b"".join(_number(0x20, 3, len(name)) + name.encode() + _number(0, 7, len(value)) + value.encode("latin-1") for name, value in fields)
-    return frame(1, b"\0\0" + lines)
+    return b"\0\0" + lines
+
+
+def headers(fields) -> bytes:
+    """A HEADERS frame of these fields."""
+    return frame(1, section(fields))
 
 
 class Client(QuicConnectionProtocol):
@@ -182,18 +187,18 @@ class Client(QuicConnectionProtocol):
 
 
 @asynccontextmanager
-async def connection(port: int, trusted: Path, name: str = "localhost"):
+async def connection(port: int, trusted: Path, name: str = "localhost", host: str = "127.0.0.1"):
     configuration = QuicConfiguration(is_client=True, alpn_protocols=["h3"], verify_mode=ssl.CERT_REQUIRED, server_name=name)
     configuration.load_verify_locations(str(trusted))
-    async with connect("127.0.0.1", port, configuration=configuration, create_protocol=Client) as client:
+    async with connect(host, port, configuration=configuration, create_protocol=Client) as client:
         yield client
 
 
-def visit(port: int, trusted: Path, story, name: str = "localhost"):
+def visit(port: int, trusted: Path, story, name: str = "localhost", host: str = "127.0.0.1"):
     """Runs `story(client)`, a coroutine, with a connection."""
 
     async def run():
-        async with connection(port, trusted, name) as client:
+        async with connection(port, trusted, name, host) as client:
             return await story(client)
 
     return asyncio.run(run())

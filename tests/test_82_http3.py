@@ -8,12 +8,13 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from client import eventually
-from quic import EXCESSIVE_LOAD, MESSAGE_ERROR, NO_ERROR, Closed, Reset, certificate, frame, headers, visit
+from quic import EXCESSIVE_LOAD, MESSAGE_ERROR, NO_ERROR, Closed, Reset, certificate, connection, frame, headers, section, visit
 from server import refused
 
 
@@ -166,7 +167,7 @@ def test_row_37_field_sections_that_are_too_large(wsgi, site):
     """30,004 fields in 30,013 bytes, and a length that nobody sends: 431, and the server goes on."""
 
     async def story(client):
-        bomb = frame(1, headers(client.head("GET", "/tell"))[2:] + bytes([0xC0 | 31]) * 30_004)
+        bomb = frame(1, section(client.head("GET", "/tell")) + bytes([0xC0 | 31]) * 30_004)
         assert (await client.send(bomb)).status == 431
         assert (await client.get("/tell", [("x", "y" * 40_000)])).status == 431
         stream = client.begin(b"\x01\xc0\x00\x00\x00\x40\x00\x00\x00")
@@ -243,6 +244,81 @@ def test_it_is_off_by_default(stand, site):
     client = http.client.HTTPSConnection("localhost", server.port, context=context, timeout=20)
     client.request("GET", "/tell")
     assert client.getresponse().getheader("Alt-Svc") is None
+
+
+def test_plain_http_tells_nothing_of_it(stand, site):
+    """`Alt-Svc` is for the addresses that have HTTP/3, in both versions that are not it."""
+    server = stand.serve(**site | {"bind": ["127.0.0.1:0", "http://127.0.0.1:0"]})
+    secure = next(url for url in server.addresses if url.startswith("https"))
+    plain = next(url for url in server.addresses if url.startswith("http:"))
+    port = secure.rpartition(":")[2]
+    for version in "--http1.1", "--http2":
+        asked = ["curl", "-sS", version, "--cacert", site["tls_cert"], "--resolve", f"localhost:{port}:127.0.0.1", "-D-", "-o", os.devnull]
+        ran = subprocess.run([*asked, f"https://localhost:{port}/tell"], capture_output=True, text=True, timeout=20)
+        assert f'alt-svc: h3=":{port}"; ma=86400' in ran.stdout.lower(), ran
+    ran = subprocess.run(["curl", "-sS", "-D-", "-o", os.devnull, f"{plain}/tell"], capture_output=True, text=True, timeout=20)
+    assert "alt-svc" not in ran.stdout.lower() and ran.stdout, ran
+
+
+def test_a_reload_turns_it_off_and_on(stand, site):
+    """Off: clients are told to go, and nothing tells of it. On again while the last of them is still here."""
+
+    def configure(http3):
+        lines = [f"{name} = {json.dumps(str(value))}" for name, value in site.items() if name != "http3"]
+        (stand.folder / "bandstand.toml").write_text("\n".join([*lines, f"http3 = {http3}"]) + "\n")
+
+    def offer():
+        context = ssl.create_default_context(cafile=site["tls_cert"])
+        client = http.client.HTTPSConnection("localhost", server.port, context=context, timeout=20)
+        client.request("GET", "/tell")
+        return client.getresponse().getheader("Alt-Svc")
+
+    def reload(http3, generation):
+        configure(http3)
+        server.signal(signal.SIGHUP)
+        server.wait_text(f"generation {generation} serves")
+
+    configure("true")
+    server = stand.serve()
+    gate = stand.gate("held")
+    assert offer()
+
+    async def story(client):
+        stream = client.begin(headers(client.head("GET", "/gate/held")), True)
+        await asyncio.to_thread(gate.reached)
+        await asyncio.to_thread(reload, "false", 2)
+        await asyncio.wait_for(client.went_away.wait(), 20)
+        assert await asyncio.to_thread(offer) is None
+        await asyncio.to_thread(reload, "true", 3)
+        assert await asyncio.to_thread(offer)
+        async with connection(server.port, site["tls_cert"]) as other:
+            assert (await other.get("/tell")).status == 200
+        await asyncio.to_thread(gate.open)
+        assert (await client.reply(stream)).status == 200
+        assert await client.end() == NO_ERROR
+
+    visit(server.port, site["tls_cert"], story)
+    reload("false", 4)
+
+    def is_free():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taker:
+            try:
+                taker.bind(("127.0.0.1", server.port))
+                return True
+            except OSError:
+                return False
+
+    eventually(is_free, "the end of the socket")
+    reload("true", 5)
+    assert visit(server.port, site["tls_cert"], lambda client: client.get("/tell")).status == 200
+
+
+def test_both_families_of_addresses(stand, site):
+    """One socket for IPv6 and IPv4: each client is answered from the address that it asked, and known by its own."""
+    server = stand.serve(**site | {"bind": ":0"})
+    for host, seen in ("127.0.0.1", "127.0.0.1"), ("::1", "::1"):
+        reply = visit(server.port, site["tls_cert"], lambda client: client.get("/tell"), host=host)
+        assert told(reply)["environ"]["REMOTE_ADDR"] == seen
 
 
 def test_a_udp_port_that_somebody_has(stand, site):

@@ -7,14 +7,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Weak};
 
 use bandstand_config::{Bind, Settings};
 use socket2::SockRef;
 use tokio::task::JoinHandle;
 
-use crate::connection::h3::Endpoint;
+use crate::connection::h3::{Endpoint, OpenEndpoint};
 use crate::connection::registry::Door;
 use crate::handed_down::HandedDown;
 use crate::listener::{self, BindError};
@@ -28,13 +28,14 @@ pub(super) type Ready = Vec<(SocketAddr, Endpoint)>;
 pub(super) struct Quic {
     ready: Ready,
     open: Vec<Beside>,
+    /// Closed, while a connection holds the socket still: nobody else can bind the address meanwhile.
+    closed: Vec<(SocketAddr, Weak<OpenEndpoint>)>,
 }
 
 struct Beside {
     bind: Bind,
     address: SocketAddr,
-    /// The same socket, to be handed on; `None`: the system had no descriptor left.
-    socket: Option<OwnedFd>,
+    endpoint: Arc<OpenEndpoint>,
     door: Arc<Door>,
     accepting: JoinHandle<()>,
 }
@@ -103,7 +104,8 @@ impl Quic {
         self.open = kept;
         let gone: Vec<Beside> = gone;
         let was_any = !gone.is_empty();
-        gone.into_iter().for_each(Beside::close);
+        self.closed.retain(|(_, endpoint)| endpoint.strong_count() > 0);
+        self.closed.extend(gone.into_iter().map(Beside::close));
         if was_any {
             shared.connections.wake_all();
         }
@@ -117,11 +119,12 @@ impl Quic {
     }
 
     fn open_one(&mut self, address: SocketAddr, listener: &Listener<'_>, shared: &Arc<Shared>) {
-        let bound = match self.ready.iter().position(|(of, _)| *of == address) {
-            Some(at) => Ok(self.ready.swap_remove(at).1),
-            None => Endpoint::beside(&listener.socket),
+        let held = self.closed.iter().find(|(of, _)| *of == address);
+        let opened = match held.and_then(|(_, endpoint)| endpoint.upgrade()) {
+            Some(endpoint) => Ok(endpoint),
+            None => self.bound(address, listener).and_then(Endpoint::open).map(Arc::new),
         };
-        let endpoint = match bound {
+        let endpoint = match opened {
             Ok(endpoint) => endpoint,
             Err(cause) => {
                 let error = BindError::of_udp(address, cause);
@@ -129,34 +132,38 @@ impl Quic {
             }
         };
         let door = Arc::new(Door::default());
-        let socket = endpoint.duplicate().ok();
-        let accepting = tokio::spawn(accept(endpoint, shared.clone(), door.clone()));
-        self.open.push(Beside { bind: listener.bind.clone(), address, socket, door, accepting });
+        let accepting = tokio::spawn(endpoint.accept(shared.clone(), door.clone()));
+        self.open.push(Beside { bind: listener.bind.clone(), address, endpoint, door, accepting });
+    }
+
+    fn bound(&mut self, address: SocketAddr, listener: &Listener<'_>) -> io::Result<Endpoint> {
+        match self.ready.iter().position(|(of, _)| *of == address) {
+            Some(at) => Ok(self.ready.swap_remove(at).1),
+            None => Endpoint::beside(&listener.socket),
+        }
     }
 
     /// Accepts no more.
     pub(super) fn close_all(&mut self) {
-        std::mem::take(&mut self.open).into_iter().for_each(Beside::close);
+        std::mem::take(&mut self.open).into_iter().for_each(|beside| drop(beside.close()));
     }
 
     /// `(name, socket)`, for a program that takes over. Until this one has drained, both read the same socket: what one gets
     /// that is the other's is lost, and sent again by the client.
     pub(super) fn sockets(&self) -> impl Iterator<Item = (String, BorrowedFd<'_>)> {
         let sockets = self.open.iter();
-        sockets.filter_map(|beside| Some((name(&beside.bind), beside.socket.as_ref()?.as_fd())))
-    }
-}
-
-async fn accept(endpoint: Endpoint, shared: Arc<Shared>, door: Arc<Door>) {
-    let ended: io::Result<()> = endpoint.accept(shared, door).await;
-    if let Err(error) = ended {
-        tracing::error!(%error, "a UDP socket failed; HTTP/3 is not served by it");
+        sockets.filter_map(|beside| Some((name(&beside.bind), beside.endpoint.socket()?)))
     }
 }
 
 impl Beside {
-    fn close(self) {
+    /// Lets nobody else in. What is given can be opened again as long as connections hold the socket.
+    fn close(self) -> (SocketAddr, Weak<OpenEndpoint>) {
         self.accepting.abort();
+        self.endpoint.refuse();
         self.door.close();
+        let held = Arc::downgrade(&self.endpoint);
+        tokio::spawn(async move { self.endpoint.wait_idle().await });
+        (self.address, held)
     }
 }

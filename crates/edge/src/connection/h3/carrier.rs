@@ -12,7 +12,8 @@ use h3::error::{Code as H3Code, StreamError};
 use h3::server::RequestStream;
 use http::{HeaderMap, Response};
 
-use super::transport::{Request, SharedLine};
+use super::line::SharedLine;
+use super::transport::Request;
 use crate::connection::multiplexed::{self, Code, Gone};
 
 /// Bytes that a client is given at once; quinn's window bounds what it has not acknowledged.

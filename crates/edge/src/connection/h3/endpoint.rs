@@ -8,6 +8,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -50,7 +51,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// Somebody else has it, or it may not be had.
-    pub(crate) fn beside(listener: &impl std::os::fd::AsFd) -> io::Result<Self> {
+    pub(crate) fn beside(listener: &impl AsFd) -> io::Result<Self> {
         let listener = SockRef::from(listener);
         let address = listener.local_addr()?;
         let Some(ip) = address.as_socket() else { return Err(io::ErrorKind::AddrNotAvailable.into()) };
@@ -70,7 +71,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// It is no UDP socket.
-    pub(crate) fn adopt(socket: std::os::fd::OwnedFd) -> io::Result<Self> {
+    pub(crate) fn adopt(socket: OwnedFd) -> io::Result<Self> {
         let socket = Socket::from(socket);
         if socket.r#type()? != Type::DGRAM {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the descriptor is no UDP socket"));
@@ -79,30 +80,60 @@ impl Endpoint {
         Ok(Self { socket: socket.into() })
     }
 
-    /// Another descriptor of the same socket.
-    ///
-    /// # Errors
-    /// None is left.
-    pub(crate) fn duplicate(&self) -> io::Result<std::os::fd::OwnedFd> {
-        use std::os::fd::AsFd as _;
-        self.socket.as_fd().try_clone_to_owned()
-    }
-
-    /// Accepts for ever. Dropped, it accepts no more, and connections that are open stay.
+    /// Reads it from now on. Nobody is let in before `Open::accept`.
     ///
     /// # Errors
     /// The runtime cannot watch the socket.
-    pub(crate) async fn accept(self, shared: Arc<Shared>, door: Arc<Door>) -> io::Result<()> {
+    pub(crate) fn open(self) -> io::Result<Open> {
         let local = self.socket.local_addr()?;
-        let runtime = Arc::new(TokioRuntime);
-        let endpoint = quinn::Endpoint::new(EndpointConfig::default(), None, self.socket, runtime)?;
-        let accepting = Accepting { endpoint, shared, door, local, under_way: Arc::default() };
+        let again = self.socket.as_fd().try_clone_to_owned().ok();
+        let quinn =
+            quinn::Endpoint::new(EndpointConfig::default(), None, self.socket, Arc::new(TokioRuntime))?;
+        Ok(Open { quinn, local, again })
+    }
+}
+
+/// A socket that is read, as long as there is this or a connection.
+pub(crate) struct Open {
+    quinn: quinn::Endpoint,
+    local: SocketAddr,
+    /// Another descriptor of it. `None`: none was left.
+    again: Option<OwnedFd>,
+}
+
+impl Open {
+    /// The socket, to be handed on.
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.again.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Accepts for ever, as the future is polled.
+    pub(crate) fn accept(
+        &self,
+        shared: Arc<Shared>,
+        door: Arc<Door>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let endpoint = self.quinn.clone();
+        let accepting = Accepting { endpoint, shared, door, local: self.local, under_way: Arc::default() };
         let mut current = Current::default();
-        loop {
+        async move {
             current.refresh(&accepting);
-            let Some(incoming) = accepting.endpoint.accept().await else { return Ok(()) };
-            accepting.admit(incoming);
+            while let Some(incoming) = accepting.endpoint.accept().await {
+                // It has been long in coming, perhaps; its handshake goes by what is said now.
+                current.refresh(&accepting);
+                accepting.admit(incoming);
+            }
         }
+    }
+
+    /// Lets nobody else in, until it accepts again. Connections stay.
+    pub(crate) fn refuse(&self) {
+        self.quinn.set_server_config(None);
+    }
+
+    /// Until no connection is left.
+    pub(crate) async fn wait_idle(&self) {
+        self.quinn.wait_idle().await;
     }
 }
 
@@ -196,13 +227,6 @@ impl Accepting {
                 Err(_) => tracing::debug!("a QUIC handshake took too long"),
             }
         });
-    }
-}
-
-impl Drop for Accepting {
-    /// Connections hold the socket on; nobody else is let in.
-    fn drop(&mut self) {
-        self.endpoint.set_server_config(None);
     }
 }
 

@@ -2,17 +2,27 @@
 //!
 //! Owns the rules that the h3 crate cannot check after decoding, where the last of two pseudo fields has won and their place
 //! is lost: each once, none empty, all before the other fields, `:method`, `:scheme` and `:path` there (RFC 9114 §4.3,
-//! `CHECKLIST` 39). Walks the lines of a section (RFC 9204 §4.5) and decodes none; whatever is not understood is left to the
-//! decoder, which refuses it. Bytes in, answer out; no allocation.
+//! `CHECKLIST` 39). Walks the lines of a section (RFC 9204 §4.5) and decodes none. What is not understood here goes no
+//! further: the crate takes a section that wants a dynamic table for one that does not, and would decode what nobody has
+//! checked. Bytes in, answer out; no allocation.
 
-/// The section breaks the rules of a message.
+/// What a section breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(super) enum Fault {
+    /// The rules of a message.
+    Malformed,
+    /// Those of QPACK: it is cut, or wants a table that we have not (RFC 9204 §2.2.3).
+    Undecodable,
+}
+
+use Fault::{Malformed, Undecodable};
 
 /// One line's name, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     Pseudo(u8),
+    /// A pseudo field that no request has.
+    Wrong,
     Other,
 }
 
@@ -20,57 +30,50 @@ const AUTHORITY: u8 = 1;
 const PATH: u8 = 2;
 const METHOD: u8 = 4;
 const SCHEME: u8 = 8;
-const PROTOCOL: u8 = 16;
 
-/// Pseudo fields of requests that are written out: as they are, and in Huffman's code (RFC 7541 Appendix B).
-const WRITTEN: [(u8, &[u8], &[u8]); 5] = [
+/// Pseudo fields of requests that are written out: as they are, and in Huffman's code (RFC 7541 Appendix B). `:protocol` is
+/// none of them: our SETTINGS do not offer it (RFC 9220 §3).
+const WRITTEN: [(u8, &[u8], &[u8]); 4] = [
     (AUTHORITY, b":authority", &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f]),
     (PATH, b":path", &[0xb9, 0x58, 0xd3, 0x3f]),
     (METHOD, b":method", &[0xb9, 0x49, 0x53, 0x39, 0xe4]),
     (SCHEME, b":scheme", &[0xb8, 0x82, 0x4e, 0x5a, 0x4b]),
-    (PROTOCOL, b":protocol", &[0xb9, 0x5d, 0x87, 0x49, 0xc8, 0x7a, 0x3f]),
 ];
 
 /// Checks the field section that a request begins with.
 ///
 /// # Errors
-/// A pseudo field is unknown, empty, late, missing or there twice.
-pub(super) fn check(section: &[u8]) -> Result<(), Malformed> {
-    walk(section).unwrap_or(Ok(()))
+/// A pseudo field is unknown, empty, late, missing or there twice; or see `Undecodable`.
+pub(super) fn check(section: &[u8]) -> Result<(), Fault> {
+    let mut lines = Lines::of(section)?;
+    let (mut seen, mut is_late, mut malformed) = (0, false, false);
+    // To the end, whatever is found: a section that cannot be decoded is the connection's error before it is the stream's.
+    while let Some((name, is_empty)) = lines.next()? {
+        match name {
+            Name::Wrong => malformed = true,
+            Name::Other => is_late = true,
+            Name::Pseudo(which) => {
+                malformed |= is_late || is_empty || seen & which != 0;
+                seen |= which;
+            }
+        }
+    }
+    // CONNECT has neither scheme nor path (RFC 9114 §4.4); whether it is one is seen when it is decoded.
+    let is_whole = seen & METHOD != 0 && (seen & SCHEME != 0) == (seen & PATH != 0);
+    if is_whole && !malformed { Ok(()) } else { Err(Malformed) }
 }
 
 /// Checks the field section after a request's body: no pseudo field may be there.
 ///
 /// # Errors
-/// One is.
-pub(super) fn check_trailers(section: &[u8]) -> Result<(), Malformed> {
-    let mut lines = Lines::of(section);
-    while let Some((name, _)) = lines.as_mut().and_then(Lines::next) {
-        if name? != Name::Other {
-            return Err(Malformed);
-        }
-    }
-    Ok(())
-}
-
-/// `None`: it is not to be understood.
-fn walk(section: &[u8]) -> Option<Result<(), Malformed>> {
+/// One is; or see `Undecodable`.
+pub(super) fn check_trailers(section: &[u8]) -> Result<(), Fault> {
     let mut lines = Lines::of(section)?;
-    let (mut seen, mut is_late) = (0, false);
-    while !lines.rest.is_empty() {
-        let (name, is_empty) = lines.next()?;
-        match name {
-            Err(malformed) => return Some(Err(malformed)),
-            Ok(Name::Other) => is_late = true,
-            Ok(Name::Pseudo(which)) if is_late || is_empty || seen & which != 0 => {
-                return Some(Err(Malformed));
-            }
-            Ok(Name::Pseudo(which)) => seen |= which,
-        }
+    let mut malformed = false;
+    while let Some((name, _)) = lines.next()? {
+        malformed |= name != Name::Other;
     }
-    // CONNECT has neither scheme nor path (RFC 9114 §4.4); whether it is one is seen when it is decoded.
-    let is_whole = seen & METHOD != 0 && (seen & SCHEME != 0) == (seen & PATH != 0);
-    Some(if is_whole { Ok(()) } else { Err(Malformed) })
+    if malformed { Err(Malformed) } else { Ok(()) }
 }
 
 struct Lines<'s> {
@@ -78,17 +81,23 @@ struct Lines<'s> {
 }
 
 impl<'s> Lines<'s> {
-    /// Behind the prefix (RFC 9204 §4.5.1). `None`: there is none, or it wants a dynamic table.
-    fn of(section: &'s [u8]) -> Option<Self> {
+    /// Behind the prefix (RFC 9204 §4.5.1).
+    fn of(section: &'s [u8]) -> Result<Self, Fault> {
         let mut lines = Self { rest: section };
-        let required = lines.integer(8)?;
-        lines.integer(7)?;
-        (required == 0).then_some(lines)
+        let required = lines.integer(8).ok_or(Undecodable)?;
+        lines.integer(7).ok_or(Undecodable)?;
+        if required == 0 { Ok(lines) } else { Err(Undecodable) }
     }
 
-    /// The next line's name, and whether its value is empty. `None`: not understood, or the end.
-    fn next(&mut self) -> Option<(Result<Name, Malformed>, bool)> {
-        let first = *self.rest.first()?;
+    /// The next line's name, and whether its value is empty. `None`: the end.
+    fn next(&mut self) -> Result<Option<(Name, bool)>, Fault> {
+        match self.rest.first() {
+            Some(first) => self.line(*first).map(Some).ok_or(Undecodable),
+            None => Ok(None),
+        }
+    }
+
+    fn line(&mut self, first: u8) -> Option<(Name, bool)> {
         match first {
             // Indexed, of the static table; the dynamic one is empty.
             0b1100_0000.. => Some((named_by(self.integer(6)?), false)),
@@ -145,26 +154,26 @@ impl<'s> Lines<'s> {
 }
 
 /// The static table (RFC 9204 Appendix A). An answer's `:status` has no place in a request.
-fn named_by(index: u64) -> Result<Name, Malformed> {
+fn named_by(index: u64) -> Name {
     match index {
-        0 => Ok(Name::Pseudo(AUTHORITY)),
-        1 => Ok(Name::Pseudo(PATH)),
-        15..=21 => Ok(Name::Pseudo(METHOD)),
-        22 | 23 => Ok(Name::Pseudo(SCHEME)),
-        24..=28 | 63..=71 => Err(Malformed),
-        _ => Ok(Name::Other),
+        0 => Name::Pseudo(AUTHORITY),
+        1 => Name::Pseudo(PATH),
+        15..=21 => Name::Pseudo(METHOD),
+        22 | 23 => Name::Pseudo(SCHEME),
+        24..=28 | 63..=71 => Name::Wrong,
+        _ => Name::Other,
     }
 }
 
-fn written(is_huffman: bool, name: &[u8]) -> Result<Name, Malformed> {
+fn written(is_huffman: bool, name: &[u8]) -> Name {
     let known = WRITTEN.iter().find(|(_, plain, coded)| name == if is_huffman { *coded } else { *plain });
     // The colon is seven bits of Huffman's code: 1011100.
     let is_pseudo =
         name.first().is_some_and(|first| if is_huffman { first >> 1 == 0x5c } else { *first == b':' });
     match known {
-        Some((which, ..)) => Ok(Name::Pseudo(*which)),
-        None if is_pseudo => Err(Malformed),
-        None => Ok(Name::Other),
+        Some((which, ..)) => Name::Pseudo(*which),
+        None if is_pseudo => Name::Wrong,
+        None => Name::Other,
     }
 }
 
@@ -187,7 +196,7 @@ mod tests {
 
     #[test]
     fn row_39_pseudo_fields() {
-        let rows: [(&str, &[&[u8]], bool); 22] = [
+        let rows: [(&str, &[&[u8]], bool); 23] = [
             ("plain", &[GET, HTTPS, HOST, ROOT], true),
             ("in another order", &[ROOT, HOST, HTTPS, GET, ACCEPT, X], true),
             ("method twice", &[GET, GET, HTTPS, HOST, ROOT], false),
@@ -204,6 +213,7 @@ mod tests {
             ("empty path", &[GET, HTTPS, HOST, b"\x51\x00"], false),
             ("empty authority", &[GET, HTTPS, b"\x50\x00", ROOT], false),
             ("status", &[GET, HTTPS, HOST, ROOT, &[0xc0 | 25]], false),
+            ("protocol", &[GET, HTTPS, HOST, ROOT, b"\x27\x02:protocol\x09websocket"], false),
             ("unknown", &[GET, HTTPS, HOST, ROOT, b"\x22:x\x011"], false),
             ("path written out", &[GET, HTTPS, HOST, b"\x25:path\x01/"], true),
             ("path written out, twice", &[GET, HTTPS, HOST, b"\x25:path\x01/", ROOT], false),
@@ -221,18 +231,32 @@ mod tests {
         assert_eq!(check_trailers(&section(&[X, ACCEPT])), Ok(()));
         assert_eq!(check_trailers(&section(&[X, ROOT])), Err(Malformed));
         assert_eq!(check_trailers(&section(&[b"\x22:x\x011"])), Err(Malformed));
-        assert_eq!(check_trailers(&[]), Ok(()));
+        assert_eq!(check_trailers(&[0, 0]), Ok(()));
     }
 
-    /// What is cut, or wants a dynamic table, is the decoder's to refuse; here it must only end.
+    /// Row 39: what would hide pseudo fields from this check, and not from the decoder behind it.
     #[test]
-    fn any_bytes_end() {
-        let whole = section(&[GET, HTTPS, HOST, ROOT, X]);
-        for cut in 0..whole.len() {
-            let _ = check(&whole[..cut]);
+    fn row_39_what_is_not_understood_goes_no_further() {
+        let twice = [GET, GET, HTTPS, HOST, ROOT].concat();
+        let behind = |prefix: &[u8]| [prefix, &twice].concat();
+        for (name, section) in [
+            ("an insert count", behind(&[1, 0])),
+            ("a long insert count", behind(&[0xff, 0x80, 0x01, 0])),
+            ("an entry of the dynamic table", [&section(&[GET, HTTPS, HOST, ROOT])[..], &[0x80]].concat()),
+            ("an entry behind the base", [&section(&[GET, HTTPS, HOST, ROOT])[..], &[0x10]].concat()),
+            ("a name behind the base", [&section(&[GET, HTTPS, HOST, ROOT])[..], b"\x00\x01x"].concat()),
+            ("a name of the dynamic table", [&section(&[GET, HTTPS, HOST, ROOT])[..], b"\x40\x01x"].concat()),
+            ("a length without end", section(&[&[0x27, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]])),
+            ("nothing", vec![]),
+            ("half a prefix", vec![0]),
+        ] {
+            assert_eq!(check(&section), Err(Undecodable), "{name}");
+            assert_eq!(check_trailers(&section), Err(Undecodable), "{name}");
         }
-        assert_eq!(check(&[1, 0, 0x80]), Ok(()), "dynamic");
-        assert_eq!(check(&[0, 0, 0x27, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), Ok(()), "a length without end");
+        let whole = section(&[GET, HTTPS, HOST, ROOT, X]);
+        let cuts = (0..whole.len()).filter(|cut| check(&whole[..*cut]) == Ok(())).collect::<Vec<_>>();
+        // Only between lines, and with all pseudo fields there, or those of CONNECT.
+        assert_eq!(cuts, [2 + GET.len(), whole.len() - X.len()]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! DATA frame for the end of the body, and cannot see the order of pseudo fields. So: long HEADERS are refused by their length,
 //! unknown frames and empty DATA are taken out (and counted), frames out of order and cut ones end the connection with the
 //! code of RFC 9114 §7. What passes is well formed for the crate, and never more than `MOST_SECTION` of it waits there.
+//! QPACK's own streams are read here to their end: without a dynamic table they have next to nothing to say (RFC 9204 §4.3).
 //! Bytes in, bytes out; no socket.
 
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub(super) enum Fault {
     Message,
     /// Of this request: its fields are too many.
     TooLarge,
+    /// Of this request, whose answer may have begun: its trailers are too many.
+    TrailersTooLarge,
 }
 
 /// Which frames a stream may have, and where it is in their order.
@@ -39,9 +42,14 @@ pub(super) enum Fault {
 enum Place {
     /// A client's stream of its own: the type comes first (RFC 9114 §6.2).
     Type,
+    /// A control stream: SETTINGS come first.
+    Settings,
     Control,
-    /// Nothing of it is HTTP's: QPACK, or a type that is not known.
-    Raw,
+    QpackEncoder,
+    /// In a number that goes on, or not.
+    QpackDecoder(bool),
+    /// A type that is not known.
+    Unknown,
     Head,
     Body,
     Trailed,
@@ -71,11 +79,24 @@ pub(super) struct Frames {
     requests: Option<Arc<AtomicU32>>,
 }
 
+/// What a client's stream of its own is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Control,
+    QpackEncoder,
+    QpackDecoder,
+    Unknown,
+}
+
 const DATA: u64 = 0x0;
 const HEADERS: u64 = 0x1;
 const SETTINGS: u64 = 0x4;
-/// Frames of the control stream that do something: CANCEL_PUSH, SETTINGS, GOAWAY, MAX_PUSH_ID.
-const CONTROL: [u64; 4] = [0x3, SETTINGS, 0x7, 0xd];
+const CANCEL_PUSH: u64 = 0x3;
+const GOAWAY: u64 = 0x7;
+/// Frames of the control stream that mean something: the last is MAX_PUSH_ID.
+const CONTROL: [u64; 4] = [CANCEL_PUSH, SETTINGS, GOAWAY, 0xd];
+/// The one thing that QPACK's encoder may say where the table has no room: that it has none (RFC 9204 §4.3.1).
+const CAPACITY_ZERO: u8 = 0x20;
 /// Frames that no client may send on any stream: PUSH_PROMISE, and what HTTP/2 has (RFC 9114 §7.2.8).
 const NEVER: [u64; 5] = [0x2, 0x5, 0x6, 0x8, 0x9];
 
@@ -96,9 +117,11 @@ impl Frames {
     /// See `Fault`; nothing more may be given.
     pub(super) fn pass(&mut self, mut bytes: &[u8], out: &mut BytesMut) -> Result<(), Fault> {
         while !bytes.is_empty() {
-            if self.place == Place::Raw {
-                out.extend_from_slice(bytes);
-                return Ok(());
+            match self.place {
+                Place::QpackEncoder => return check_encoder(bytes),
+                Place::QpackDecoder(_) => return self.pass_cancellations(bytes),
+                Place::Unknown => return Ok(()),
+                _ => {}
             }
             match &mut self.state {
                 State::Header => {
@@ -131,24 +154,51 @@ impl Frames {
     pub(super) fn end(&self) -> Result<(), Fault> {
         let is_between = matches!(self.state, State::Header) && self.held.is_empty();
         // The crate knows which streams may end at all.
-        if is_between || matches!(self.place, Place::Raw | Place::Type) {
+        if is_between || self.place == Place::Type {
             Ok(())
         } else {
             Err(Fault::Connection(Code::H3_FRAME_ERROR))
         }
     }
 
+    /// What a stream of one direction is. `None`: it has not said so yet.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self.place {
+            Place::Settings | Place::Control => Some(Kind::Control),
+            Place::QpackEncoder => Some(Kind::QpackEncoder),
+            Place::QpackDecoder(_) => Some(Kind::QpackDecoder),
+            Place::Unknown => Some(Kind::Unknown),
+            _ => None,
+        }
+    }
+
+    /// Instructions of QPACK's decoder: with no entry to be acknowledged, only that a stream is given up (RFC 9204 §4.4).
+    fn pass_cancellations(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        for byte in bytes {
+            self.place = match self.place {
+                Place::QpackDecoder(true) => Place::QpackDecoder(byte & 0x80 != 0),
+                _ if byte & 0xc0 == 0x40 => Place::QpackDecoder(byte & 0x3f == 0x3f),
+                _ => return Err(Fault::Connection(Code::QPACK_DECODER_STREAM_ERROR)),
+            };
+        }
+        Ok(())
+    }
+
     fn take_header(&mut self, out: &mut BytesMut) -> Result<(), Fault> {
         let Some((first, rest)) = varint(&self.held) else { return Ok(()) };
         if self.place == Place::Type {
-            out.extend_from_slice(&self.held);
-            self.held.clear();
             self.place = match first {
-                0 => Place::Control,
+                0 => Place::Settings,
                 // Only a server pushes (RFC 9114 §6.2.2).
                 1 => return Err(Fault::Connection(Code::H3_STREAM_CREATION_ERROR)),
-                _ => Place::Raw,
+                2 => Place::QpackEncoder,
+                3 => Place::QpackDecoder(false),
+                _ => Place::Unknown,
             };
+            if self.place == Place::Settings {
+                out.extend_from_slice(&self.held);
+            }
+            self.held.clear();
             return Ok(());
         }
         let Some((length, _)) = varint(rest) else { return Ok(()) };
@@ -163,14 +213,25 @@ impl Frames {
             return unexpected;
         }
         self.state = match (self.place, kind) {
-            (Place::Control, DATA | HEADERS) => return unexpected,
+            (Place::Settings | Place::Control, _) if length > MOST_CONTROL && CONTROL.contains(&kind) => {
+                return Err(Fault::Connection(Code::H3_EXCESSIVE_LOAD));
+            }
+            (Place::Settings, SETTINGS) => {
+                self.place = Place::Control;
+                put_header(kind, length, out);
+                State::Pass(length)
+            }
+            (Place::Settings, _) => return Err(Fault::Connection(Code::H3_MISSING_SETTINGS)),
+            (Place::Control, DATA | HEADERS | SETTINGS) => return unexpected,
+            // Nothing was pushed that could be cancelled (RFC 9114 §7.2.3).
+            (Place::Control, CANCEL_PUSH) => return Err(Fault::Connection(Code::H3_ID_ERROR)),
+            // A client's is about pushes as well. The crate would take it for the end, and let go of answers on their way.
+            (Place::Control, GOAWAY) => {
+                self.count_idle()?;
+                State::Skip(length)
+            }
             (Place::Control, kind) if CONTROL.contains(&kind) => {
-                if kind != SETTINGS {
-                    self.count_idle()?;
-                }
-                if length > MOST_CONTROL {
-                    return Err(Fault::Connection(Code::H3_EXCESSIVE_LOAD));
-                }
+                self.count_idle()?;
                 put_header(kind, length, out);
                 State::Pass(length)
             }
@@ -180,7 +241,8 @@ impl Frames {
                 put_header(kind, length, out);
                 State::Pass(length)
             }
-            (_, HEADERS) if length > MOST_SECTION as u64 => return Err(Fault::TooLarge),
+            (Place::Head, HEADERS) if length > MOST_SECTION as u64 => return Err(Fault::TooLarge),
+            (_, HEADERS) if length > MOST_SECTION as u64 => return Err(Fault::TrailersTooLarge),
             (_, HEADERS) => State::Section(length as usize),
             _ => {
                 self.count_idle()?;
@@ -199,7 +261,10 @@ impl Frames {
                     Place::Head => field_lines::check(&self.held),
                     _ => field_lines::check_trailers(&self.held),
                 };
-                checked.map_err(|_| Fault::Message)?;
+                checked.map_err(|fault| match fault {
+                    field_lines::Fault::Malformed => Fault::Message,
+                    field_lines::Fault::Undecodable => Fault::Connection(Code::QPACK_DECOMPRESSION_FAILED),
+                })?;
                 put_header(HEADERS, length as u64, out);
                 out.extend_from_slice(&self.held);
                 // A body may be long in coming: its stream holds no buffer meanwhile.
@@ -217,6 +282,14 @@ impl Frames {
         let requests = self.requests.as_ref().map_or(0, |requests| requests.load(Ordering::Relaxed));
         let most = requests.saturating_mul(IDLE_FRAMES_EACH).saturating_add(MOST_IDLE_FRAMES);
         if self.idle > most { Err(Fault::Connection(Code::H3_EXCESSIVE_LOAD)) } else { Ok(()) }
+    }
+}
+
+fn check_encoder(bytes: &[u8]) -> Result<(), Fault> {
+    if bytes.iter().all(|byte| *byte == CAPACITY_ZERO) {
+        Ok(())
+    } else {
+        Err(Fault::Connection(Code::QPACK_ENCODER_STREAM_ERROR))
     }
 }
 
@@ -331,6 +404,15 @@ mod tests {
             ("long SETTINGS", b"\x00\x04\x80\x01\x00\x00".to_vec(), Code::H3_EXCESSIVE_LOAD),
             ("row 38: unknown frames", [b"\x00\x04\x00", &idle[..]].concat(), Code::H3_EXCESSIVE_LOAD),
             ("row 38: MAX_PUSH_ID", [b"\x00\x04\x00", &pushes[..]].concat(), Code::H3_EXCESSIVE_LOAD),
+            ("no SETTINGS", b"\x00\x0d\x01\x00".to_vec(), Code::H3_MISSING_SETTINGS),
+            ("an unknown frame before SETTINGS", b"\x00\x21\x00\x04\x00".to_vec(), Code::H3_MISSING_SETTINGS),
+            ("SETTINGS twice", b"\x00\x04\x00\x04\x00".to_vec(), unexpected),
+            ("a push is cancelled", b"\x00\x04\x00\x03\x01\x00".to_vec(), Code::H3_ID_ERROR),
+            ("cut SETTINGS", b"\x00\x04\x05\x01".to_vec(), Code::H3_FRAME_ERROR),
+            ("a table of QPACK", b"\x02\x3f\xe1\x1f".to_vec(), Code::QPACK_ENCODER_STREAM_ERROR),
+            ("an entry of QPACK", b"\x02\x41x\x01y".to_vec(), Code::QPACK_ENCODER_STREAM_ERROR),
+            ("a section is acknowledged", b"\x03\x80".to_vec(), Code::QPACK_DECODER_STREAM_ERROR),
+            ("entries are acknowledged", b"\x03\x44\x01".to_vec(), Code::QPACK_DECODER_STREAM_ERROR),
         ];
         for (name, bytes, code) in on_one_way {
             assert_eq!(passed(one_way(), &[&bytes]), Err(Fault::Connection(code)), "{name}");
@@ -341,7 +423,7 @@ mod tests {
     fn row_37_what_is_too_large_is_refused_by_its_length() {
         let announced = b"\x01\xff\xff\xff\xff\xff\xff\xff\xff";
         assert_eq!(passed(Frames::of_request(), &[announced]), Err(Fault::TooLarge));
-        assert_eq!(passed(Frames::of_request(), &[HEAD, announced]), Err(Fault::TooLarge));
+        assert_eq!(passed(Frames::of_request(), &[HEAD, announced]), Err(Fault::TrailersTooLarge));
     }
 
     #[test]
@@ -351,11 +433,30 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_cannot_be_decoded_is_the_connections_fault() {
+        let failed = Err(Fault::Connection(Code::QPACK_DECOMPRESSION_FAILED));
+        let dynamic = [b"\x01\x08\x01", &HEAD[3..]].concat();
+        assert_eq!(passed(Frames::of_request(), &[&dynamic]), failed);
+        assert_eq!(passed(Frames::of_request(), &[HEAD, b"\x01\x03\x00\x00\x80"]), failed, "trailers");
+    }
+
+    #[test]
     fn streams_of_one_direction() {
-        let control = b"\x00\x04\x02\x06\x20";
-        assert_eq!(passed(one_way(), &[control]).unwrap(), control);
-        let qpack = b"\x02\x3f\xe1\x1f\x01\x01";
-        assert_eq!(passed(one_way(), &[qpack]).unwrap(), qpack);
-        assert_eq!(passed(one_way(), &[b"\x40", b"\x54abc"]).unwrap(), b"\x40\x54abc");
+        for (bytes, passes, kind) in [
+            (&b"\x00\x04\x02\x06\x20"[..], &b"\x00\x04\x02\x06\x20"[..], Kind::Control),
+            (b"\x00\x04\x00\x07\x01\x04\x0d\x01\x01", b"\x00\x04\x00\x0d\x01\x01", Kind::Control),
+            (b"\x02\x20", b"", Kind::QpackEncoder),
+            (b"\x03\x44\x7f\x80\x80\x01\x48", b"", Kind::QpackDecoder),
+            (b"\x40\x54abc", b"", Kind::Unknown),
+        ] {
+            for cut in 0..bytes.len() {
+                let (mut frames, mut out) = (one_way(), BytesMut::new());
+                assert_eq!(frames.kind(), None);
+                for piece in [&bytes[..cut], &bytes[cut..]] {
+                    frames.pass(piece, &mut out).unwrap();
+                }
+                assert_eq!((&out[..], frames.kind()), (passes, Some(kind)), "{bytes:x?} {cut}");
+            }
+        }
     }
 }

@@ -1,15 +1,15 @@
 //! One HTTP/3 connection (RFC 9114): its requests, side by side, until it has been silent for long enough or the server stops.
 //!
 //! Owns when the connection rests, leaves and closes, and the task of each request: one that panics ends alone. Streams are
-//! `transport` and `frames`, a request's own is `carrier`, what it means is `multiplexed`, sockets are `endpoint`.
+//! `transport`, `frames` and `line`, a request's own is `carrier`, what it means is `multiplexed`, sockets are `endpoint`.
 //! Requests are tasks of the runtime, unlike those of HTTP/2: the h3 crate decodes what clients send, and what it might not
 //! bear must not take the others along.
 //!
 //! ```text
 //!   Open ──stop, address gone, place wanted──► Leaving (GOAWAY: no new ones, those on their way are served)
 //!     │ idle_timeout                              │ LAST_CALL
-//!     ▼                                           ▼
-//!   Closed ◄──────── nothing runs ───────────── Left (GOAWAY: what comes now is rejected, and may be sent elsewhere)
+//!     └────────────────────────────────────────► Left (GOAWAY: what comes now is rejected, and may be sent elsewhere)
+//!   Closed ◄─── nothing runs, LINGER is over ─────┘
 //! ```
 //! `Ends` are those of the handshake: a client may move to another address, which quinn checks, but who it is has been
 //! decided by then, and a forged source in one packet changes nothing (`CHECKLIST` 43).
@@ -18,6 +18,7 @@ mod carrier;
 mod endpoint;
 mod field_lines;
 mod frames;
+mod line;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -43,12 +44,15 @@ use super::timer::Timer;
 use crate::dispatch::reply::Reply;
 use crate::shared::Shared;
 
-pub(crate) use self::endpoint::Endpoint;
+pub(crate) use self::endpoint::{Endpoint, Open as OpenEndpoint};
 
 /// How long a connection that is to leave takes what was on its way before the client knew.
 const LAST_CALL: Duration = Duration::from_millis(200);
-/// The same in round trips, where these are long.
+/// That, or what comes after it, in round trips, where these are long.
 const LAST_CALL_ROUND_TRIPS: u32 = 2;
+/// How long one that has left stays, at least: with the connection goes what it has not sent, and that is the word which
+/// tells a client what was not served.
+const LINGER: Duration = Duration::from_millis(20);
 /// Requests that a first GOAWAY still allows: more than can be on their way.
 const ON_THEIR_WAY: usize = 1 << 16;
 /// Requests of a client at once. Browsers are content with 100.
@@ -74,7 +78,8 @@ enum Phase {
     Open,
     /// Until then what comes is served.
     Leaving(Instant),
-    Left,
+    /// Until then at least.
+    Left(Instant),
 }
 
 /// What happened on the connection.
@@ -102,8 +107,13 @@ impl Connection {
         // By itself the crate has no bound, and a large section makes it panic.
         builder.max_field_section_size(u64::from(decoded_most(multiplexed::limits(&state))));
         builder.send_grease(false);
+        let limit = state.settings.header_timeout;
         drop(state);
-        let Ok(server) = builder.build(Quic::new(self.quic.clone())).await else { return };
+        // A client that allows no streams of ours could keep us waiting.
+        let opening = builder.build(Quic::new(self.quic.clone()));
+        let Ok(Ok(server)) = tokio::time::timeout(limit, opening).await else {
+            return self.quic.close(number(Code::H3_GENERAL_PROTOCOL_ERROR), b"");
+        };
         let since = Instant::now();
         self.place.rests(since);
         let open = Open {
@@ -158,15 +168,13 @@ impl Open {
                 News::Request(resolver) => self.begin(*resolver),
                 News::Done(outcome) => self.end(outcome),
                 News::Told => self.leave().await,
+                News::Time if matches!(self.phase, Phase::Left(_)) => return, // dropped, the crate's connection closes
                 // The client is told, so that it does not send into the end.
                 News::Time => self.refuse_more().await,
             }
             if self.in_vain > self.answered.saturating_add(MOST_IN_VAIN) {
                 tracing::debug!("a connection was closed: what its client asks for comes to nothing");
                 return self.connection.quic.close(number(Code::H3_EXCESSIVE_LOAD), b"");
-            }
-            if self.phase == Phase::Left && self.running.is_empty() {
-                return; // dropped, the crate's connection closes
             }
         }
     }
@@ -175,7 +183,8 @@ impl Open {
         let deadline = match self.phase {
             Phase::Leaving(until) => Some(until),
             Phase::Open if self.running.is_empty() => Some(self.since + self.connection.idle_timeout()),
-            Phase::Open | Phase::Left => None,
+            Phase::Left(until) if self.running.is_empty() => Some(until),
+            Phase::Open | Phase::Left(_) => None,
         };
         let Self { connection, server, running, timer, phase, .. } = self;
         // Dropped between two polls it loses nothing: what it waits for is kept in `Quic`.
@@ -205,7 +214,7 @@ impl Open {
     fn begin(&mut self, resolver: RequestResolver<Quic, Bytes>) {
         let Some(line) = self.server.inner.conn.accepted.take() else { return };
         self.left.retain(|work| work.strong_count() > 0);
-        if self.phase == Phase::Left || self.running.len() + self.left.len() >= REQUESTS_AND_LEFT {
+        if self.running.len() + self.left.len() >= REQUESTS_AND_LEFT {
             // Nothing was done about it (RFC 9114 §4.1.1); it may be sent again.
             return line.lock().reset(Code::H3_REQUEST_REJECTED);
         }
@@ -243,18 +252,26 @@ impl Open {
             // The crate has no number for "later" before there was a request.
             return self.refuse_more().await;
         }
-        let last_call = LAST_CALL.max(self.connection.quic.rtt() * LAST_CALL_ROUND_TRIPS);
-        self.phase = Phase::Leaving(Instant::now() + last_call);
-        // If the connection is gone, that is the next news.
-        let _ = self.server.shutdown(ON_THEIR_WAY).await;
+        self.phase = Phase::Leaving(self.after(LAST_CALL));
+        self.go_away(ON_THEIR_WAY).await;
     }
 
     /// No new requests.
     async fn refuse_more(&mut self) {
         self.is_leaving.store(true, Ordering::Relaxed);
-        self.phase = Phase::Left;
+        self.server.inner.conn.rejected = Some(0);
+        self.phase = Phase::Left(self.after(LINGER));
         // The crate names the last stream that it takes: one past the last is the first that is not served.
-        let _ = self.server.shutdown(usize::from(self.has_asked)).await;
+        self.go_away(usize::from(self.has_asked)).await;
+    }
+
+    /// Says so. A client that takes nothing more of us does not hold us up; if the connection is gone, that is the next news.
+    async fn go_away(&mut self, allowed: usize) {
+        let _ = tokio::time::timeout(LAST_CALL, self.server.shutdown(allowed)).await;
+    }
+
+    fn after(&self, least: Duration) -> Instant {
+        Instant::now() + least.max(self.connection.quic.rtt() * LAST_CALL_ROUND_TRIPS)
     }
 }
 

@@ -15,7 +15,8 @@ use h3::server::{RequestResolver, RequestStream};
 
 use super::carrier::Carrier;
 use super::frames::Fault;
-use super::transport::{self, Quic, SharedLine};
+use super::line::SharedLine;
+use super::transport::{self, Quic};
 use crate::connection::multiplexed::{self, Origin};
 use crate::connection::timer::Timer;
 use crate::dispatch::reply::Reply;
@@ -63,7 +64,8 @@ pub(super) async fn serve(
     }
     if line.lock().given() > SOON_ARRIVED || is_leaving.load(Ordering::Relaxed) {
         let arrived = line.lock().stream.stopped();
-        let _ = arrived.await; // or the connection is over
+        // Or the connection is over; or its client acknowledges all but this.
+        let _ = tokio::time::timeout(state.settings.send_timeout, arrived).await;
     }
     Outcome::Answered
 }

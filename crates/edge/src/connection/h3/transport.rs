@@ -8,23 +8,23 @@
 use std::fmt;
 use std::future::Future;
 use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use h3::error::Code;
-use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
+use h3::quic::{self, ConnectionErrorIncoming, RecvStream as _, StreamErrorIncoming, StreamId, WriteBuf};
 use quinn::{ReadError, VarInt, WriteError};
 use tokio::io::ReadBuf;
 
-use super::frames::{Fault, Frames, put_header};
+use super::MOST_IN_VAIN;
+use super::frames::{Fault, Frames, Kind};
+use super::line::{Line, SharedLine};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 8 * 1024;
-/// Bytes up to this are copied beside what goes before them: one piece is cheaper than two.
-const SMALL_BYTES: usize = 4 * 1024;
 /// HEADERS with nothing but `:status: 431` (RFC 9204 §4.5.4: the static table's 24th name), for fields that are too many to
 /// be decoded.
 const TOO_LARGE: &[u8] = &[0x01, 0x08, 0x00, 0x00, 0x5f, 0x09, 0x03, b'4', b'3', b'1'];
@@ -37,26 +37,39 @@ pub(super) struct Quic {
     request: Option<Coming<(quinn::SendStream, quinn::RecvStream)>>,
     one_way: Option<Coming<quinn::RecvStream>>,
     opening: Option<Coming<quinn::SendStream>>,
+    /// Clients' streams that have not said yet what they are.
+    untyped: Vec<Receiver>,
+    /// QPACK's, encoder and decoder.
+    qpack: [Option<Receiver>; 2],
     requests: Arc<AtomicU32>,
     /// The sending side of the request that was accepted last.
     pub(super) accepted: Option<SharedLine>,
+    /// Requests that come now are rejected; `None`: they are taken. The h3 crate, which could do it, would announce in the
+    /// same breath that the last one it took was not served.
+    pub(super) rejected: Option<u64>,
 }
 
 impl Quic {
     pub(super) fn new(connection: quinn::Connection) -> Self {
-        let requests = Arc::new(AtomicU32::new(0));
-        Self { connection, request: None, one_way: None, opening: None, requests, accepted: None }
+        Self {
+            connection,
+            request: None,
+            one_way: None,
+            opening: None,
+            untyped: Vec::new(),
+            qpack: [const { None }; 2],
+            requests: Arc::default(),
+            accepted: None,
+            rejected: None,
+        }
     }
-}
 
-impl<B: Buf> quic::Connection<B> for Quic {
-    type RecvStream = Receiver;
-    type OpenStreams = Self;
+    fn close(&self, code: Code) {
+        self.connection.close(number(code), b"");
+    }
 
-    fn poll_accept_recv(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Receiver, ConnectionErrorIncoming>> {
+    /// A client's next stream of its own.
+    fn poll_one_way(&mut self, context: &mut Context<'_>) -> Poll<Result<Receiver, ConnectionErrorIncoming>> {
         let connection = &self.connection;
         let coming = self.one_way.get_or_insert_with(|| {
             let connection = connection.clone();
@@ -69,18 +82,95 @@ impl<B: Buf> quic::Connection<B> for Quic {
         Poll::Ready(stream.map(|stream| Receiver::new(stream, frames, connection, None)).map_err(lost))
     }
 
+    /// Puts the streams that have said what they are where they belong, but for a control stream, which is given.
+    fn poll_control(&mut self, context: &mut Context<'_>) -> Poll<Receiver> {
+        let mut at = 0;
+        while at < self.untyped.len() {
+            let Poll::Ready(kind) = self.untyped[at].poll_kind(context) else {
+                at += 1;
+                continue;
+            };
+            let mut stream = self.untyped.swap_remove(at);
+            let which = match kind {
+                Some(Kind::Control) => return Poll::Ready(stream),
+                Some(Kind::QpackEncoder) => 0,
+                Some(Kind::QpackDecoder) => 1,
+                // Nobody knows it (RFC 9114 §6.2).
+                Some(Kind::Unknown) => {
+                    let _ = stream.stream.stop(number(Code::H3_STREAM_CREATION_ERROR));
+                    continue;
+                }
+                // It has ended before it said anything, which it may.
+                None => continue,
+            };
+            if self.qpack[which].replace(stream).is_some() {
+                self.close(Code::H3_STREAM_CREATION_ERROR);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads what QPACK has to say; the streams that it is said on may not end (RFC 9204 §4.2).
+    fn poll_qpack(&mut self, context: &mut Context<'_>) {
+        for at in 0..self.qpack.len() {
+            let Some(stream) = &mut self.qpack[at] else { continue };
+            if stream.poll_data(context).is_ready() {
+                let is_closed = stream.fault.is_some(); // with a code of its own
+                self.qpack[at] = None;
+                if !is_closed {
+                    self.close(Code::H3_CLOSED_CRITICAL_STREAM);
+                }
+            }
+        }
+    }
+
+    /// One that is not taken; too many of them are a flood.
+    fn reject(&mut self, (mut send, mut receive): (quinn::SendStream, quinn::RecvStream), rejected: u64) {
+        let code = number(Code::H3_REQUEST_REJECTED);
+        let _ = (send.reset(code), receive.stop(code));
+        self.rejected = Some(rejected + 1);
+        if rejected == MOST_IN_VAIN {
+            self.close(Code::H3_EXCESSIVE_LOAD);
+        }
+    }
+}
+
+impl<B: Buf> quic::Connection<B> for Quic {
+    type RecvStream = Receiver;
+    type OpenStreams = Self;
+
+    fn poll_accept_recv(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Receiver, ConnectionErrorIncoming>> {
+        while let Poll::Ready(stream) = self.poll_one_way(context) {
+            self.untyped.push(stream?);
+        }
+        if let Poll::Ready(control) = self.poll_control(context) {
+            return Poll::Ready(Ok(control));
+        }
+        self.poll_qpack(context);
+        Poll::Pending
+    }
+
     fn poll_accept_bidi(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Request, ConnectionErrorIncoming>> {
-        let connection = &self.connection;
-        let coming = self.request.get_or_insert_with(|| {
-            let connection = connection.clone();
-            Box::pin(async move { connection.accept_bi().await })
-        });
-        let streams = ready!(coming.as_mut().poll(context));
-        self.request = None;
-        let (send, receive) = streams.map_err(lost)?;
+        let (send, receive) = loop {
+            let connection = &self.connection;
+            let coming = self.request.get_or_insert_with(|| {
+                let connection = connection.clone();
+                Box::pin(async move { connection.accept_bi().await })
+            });
+            let streams = ready!(coming.as_mut().poll(context));
+            self.request = None;
+            let streams = streams.map_err(lost)?;
+            match self.rejected {
+                None => break streams,
+                Some(rejected) => self.reject(streams, rejected),
+            }
+        };
         self.requests.fetch_add(1, Ordering::Relaxed);
         let line = SharedLine::new(send);
         self.accepted = Some(line.clone());
@@ -120,137 +210,6 @@ impl<B: Buf> quic::OpenStreams<B> for Quic {
 
     fn close(&mut self, code: Code, reason: &[u8]) {
         self.connection.close(number(code), reason);
-    }
-}
-
-/// What is written to one stream.
-pub(super) struct Line {
-    pub(super) stream: quinn::SendStream,
-    /// Heads, and what is small.
-    staged: BytesMut,
-    /// What is next, in this order, before `staged`. Empty ones are done.
-    leaving: [Bytes; 2],
-    end: End,
-    /// Bytes of the body so far.
-    given: u64,
-    /// What was wrong with the request.
-    fault: Option<Fault>,
-}
-
-/// How far a line is from its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// More may be given.
-    Open,
-    /// Nothing more will be.
-    Wanted,
-    /// quinn has all of it.
-    Finished,
-    Reset,
-}
-
-impl Line {
-    fn new(stream: quinn::SendStream) -> Self {
-        Self {
-            stream,
-            staged: BytesMut::new(),
-            leaving: [const { Bytes::new() }; 2],
-            end: End::Open,
-            given: 0,
-            fault: None,
-        }
-    }
-
-    /// A DATA frame around `bytes`. What was given before, if it was much, has left (`poll_flush`).
-    pub(super) fn put_data(&mut self, bytes: Bytes) {
-        self.given += bytes.len() as u64;
-        put_header(0, bytes.len() as u64, &mut self.staged);
-        if bytes.len() <= SMALL_BYTES {
-            self.staged.extend_from_slice(&bytes);
-        } else {
-            self.leaving = [self.staged.split().freeze(), bytes];
-        }
-    }
-
-    fn put(&mut self, mut bytes: impl Buf) {
-        self.staged.reserve(bytes.remaining());
-        self.staged.put(&mut bytes);
-    }
-
-    /// Whether something waits that is too much to have more beside it.
-    pub(super) fn is_full(&self) -> bool {
-        !self.leaving[1].is_empty() || self.staged.len() > SMALL_BYTES
-    }
-
-    /// No more will be given.
-    pub(super) fn end(&mut self) {
-        if self.end == End::Open {
-            self.end = End::Wanted;
-        }
-    }
-
-    /// quinn has all of it.
-    pub(super) fn is_finished(&self) -> bool {
-        self.end == End::Finished
-    }
-
-    /// Nothing more happens here.
-    pub(super) fn is_over(&self) -> bool {
-        matches!(self.end, End::Finished | End::Reset)
-    }
-
-    /// Bytes of the body so far.
-    pub(super) fn given(&self) -> u64 {
-        self.given
-    }
-
-    /// What was wrong with the request.
-    pub(super) fn fault(&self) -> Option<Fault> {
-        self.fault
-    }
-
-    /// Ready once quinn has all of it, and knows of the end if there is one.
-    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        if self.end == End::Reset {
-            return Poll::Ready(Err(WriteError::ClosedStream));
-        }
-        loop {
-            if self.leaving.iter().all(Bytes::is_empty) {
-                if self.staged.is_empty() {
-                    break;
-                }
-                self.leaving[0] = self.staged.split().freeze();
-            }
-            // Cancel safe: what was not written is still there.
-            ready!(pin!(self.stream.write_chunks(&mut self.leaving)).poll(context))?;
-        }
-        if self.end == End::Wanted {
-            self.end = End::Finished;
-            self.stream.finish().map_err(|_| WriteError::ClosedStream)?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    pub(super) fn reset(&mut self, code: Code) {
-        if !self.is_over() {
-            self.end = End::Reset;
-            // Stopped already is as good.
-            let _ = self.stream.reset(number(code));
-        }
-    }
-}
-
-/// The sending side of a request, which h3 and the carrier both write to, one after the other.
-#[derive(Clone)]
-pub(super) struct SharedLine(Arc<Mutex<Line>>);
-
-impl SharedLine {
-    fn new(stream: quinn::SendStream) -> Self {
-        Self(Arc::new(Mutex::new(Line::new(stream))))
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, Line> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -334,6 +293,8 @@ pub(super) struct Receiver {
     connection: quinn::Connection,
     /// The other side of a request.
     line: Option<SharedLine>,
+    /// What was read with the type.
+    first: Option<Bytes>,
     fault: Option<Fault>,
 }
 
@@ -344,7 +305,20 @@ impl Receiver {
         connection: quinn::Connection,
         line: Option<SharedLine>,
     ) -> Self {
-        Self { stream, frames, connection, line, fault: None }
+        Self { stream, frames, connection, line, first: None, fault: None }
+    }
+
+    /// What the stream is, of one direction. `None`: it ended before it said so.
+    fn poll_kind(&mut self, context: &mut Context<'_>) -> Poll<Option<Kind>> {
+        let read = self.poll_data(context);
+        match (self.frames.kind(), read) {
+            (None, Poll::Pending) => Poll::Pending,
+            (kind, Poll::Ready(Ok(first))) => {
+                self.first = first;
+                Poll::Ready(kind)
+            }
+            (kind, _) => Poll::Ready(kind),
+        }
     }
 
     /// Ends what the fault is of.
@@ -355,12 +329,8 @@ impl Receiver {
         }
         match fault {
             Fault::Connection(code) => self.connection.close(number(code), b""),
-            Fault::Message => {
-                let _ = self.stream.stop(number(Code::H3_MESSAGE_ERROR));
-                if let Some(line) = &self.line {
-                    line.lock().reset(Code::H3_MESSAGE_ERROR);
-                }
-            }
+            Fault::Message => self.end(Code::H3_MESSAGE_ERROR),
+            Fault::TrailersTooLarge => self.end(Code::H3_EXCESSIVE_LOAD),
             Fault::TooLarge => {
                 let _ = self.stream.stop(number(Code::H3_EXCESSIVE_LOAD));
                 if let Some(line) = &self.line {
@@ -370,6 +340,14 @@ impl Receiver {
         }
         StreamErrorIncoming::Unknown(Box::new(fault))
     }
+
+    /// Both ways.
+    fn end(&mut self, code: Code) {
+        let _ = self.stream.stop(number(code));
+        if let Some(line) = &self.line {
+            line.lock().reset(code);
+        }
+    }
 }
 
 impl quic::RecvStream for Receiver {
@@ -378,6 +356,9 @@ impl quic::RecvStream for Receiver {
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         if let Some(fault) = self.fault {
             return Poll::Ready(Err(StreamErrorIncoming::Unknown(Box::new(fault))));
+        }
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Ok(Some(first)));
         }
         loop {
             let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
@@ -420,7 +401,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Connection(code) => write!(f, "{code}"),
             Self::Message => f.write_str("the request is malformed"),
-            Self::TooLarge => f.write_str("the field section is too large"),
+            Self::TooLarge | Self::TrailersTooLarge => f.write_str("the field section is too large"),
         }
     }
 }
