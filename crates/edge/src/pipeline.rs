@@ -27,14 +27,19 @@ pub(crate) async fn run(
 ) -> Answer {
     let settings = &state.settings;
     let decided = match decide(shared, state, exchange, incoming).await {
-        Ok(answer) => protected::apply(settings, exchange, answer),
-        Err(refusal) => Err(refusal),
+        Decided::Late(outcome) => outcome,
+        Decided::Early(outcome) => {
+            incoming.drain().await;
+            outcome
+        }
     };
-    let whole = match decided {
-        Ok(answer) => filters::compress::gather(settings, exchange, answer).await,
-        Err(refusal) => Err(refusal),
+    let mut answer = match decided.and_then(|answer| protected::apply(settings, exchange, answer)) {
+        Ok(mut answer) => match filters::compress::gather(settings, exchange, &mut answer).await {
+            Ok(()) => answer,
+            Err(refusal) => refusal.answer(exchange),
+        },
+        Err(refusal) => refusal.answer(exchange),
     };
-    let mut answer = whole.unwrap_or_else(|refusal| refusal.answer(exchange));
     exchange.bytes_in = incoming.received();
     // What a client has sent before it was refused its WebSocket may be frames; nobody must read them as a request.
     answer.close |= exchange.websocket.is_some() && incoming.is_followed();
@@ -45,28 +50,31 @@ pub(crate) async fn run(
     let is_of_app = exchange.submitted.is_some() && answer.refusal.is_none();
     shared.current.load().security.apply(exchange.https, is_of_app, &mut answer);
     shared.alt_svc.apply(exchange, &mut answer);
-    filters::compress::apply(settings, exchange, answer).await
+    filters::compress::apply(settings, exchange, &mut answer).await;
+    answer
 }
 
-/// One stage a line.
+/// Who has decided.
+enum Decided {
+    /// A stage; what is left of a small body is read away.
+    Early(Result<Answer, Refusal>),
+    /// The queue, or the app.
+    Late(Result<Answer, Refusal>),
+}
+
+/// One stage a line. What few requests wait for is boxed where it waits: the size of this future is copied for each of them.
 async fn decide(
     shared: &Shared,
     mut state: &State,
     exchange: &mut Exchange,
     incoming: &mut Incoming<'_>,
-) -> Result<Answer, Refusal> {
+) -> Decided {
     macro_rules! stage {
         ($step:expr) => {
             match $step {
                 Step::Next => {}
-                Step::Answer(answer) => {
-                    incoming.drain().await;
-                    return Ok(answer);
-                }
-                Step::Refuse(refusal) => {
-                    incoming.drain().await;
-                    return Err(refusal);
-                }
+                Step::Answer(answer) => return Decided::Early(Ok(answer)),
+                Step::Refuse(refusal) => return Decided::Early(Err(refusal)),
             }
         };
     }
@@ -75,18 +83,21 @@ async fn decide(
     stage!(stages::redirect::run(shared, state, exchange).await);
     stage!(stages::access::run(shared, state, exchange).await);
     stage!(stages::route::take_report(shared, state, exchange, incoming).await);
-    stage!(dev::pages::own(shared, exchange).await);
-    stage!(dev::wait(shared, exchange, state.settings.queue_timeout).await);
     // What was waited for may have brought another state.
     let newest;
     if shared.dev.is_some() {
+        stage!(Box::pin(dev::pages::own(shared, exchange)).await);
+        stage!(Box::pin(dev::wait(shared, exchange, state.settings.queue_timeout)).await);
         newest = shared.state();
         state = &newest;
     }
     // While the app boots for the first time nothing is known of it: what follows needs the state that it brings.
     let booted;
     if state.project.is_none() {
-        booted = stages::admit::wait(shared, state).await?;
+        booted = match Box::pin(stages::admit::wait(shared, state)).await {
+            Ok(state) => state,
+            Err(refusal) => return Decided::Late(Err(refusal)),
+        };
         state = &booted;
     }
     stages::identify::suit(state, exchange);
@@ -97,8 +108,10 @@ async fn decide(
         stage!(stages::assets::run(state, exchange));
         stage!(stages::receive::run(state, exchange, incoming).await);
     }
-    let ticket = stages::queue::run(shared, state, exchange)?;
-    stages::dispatch::run(shared, state, ticket, exchange, incoming).await
+    match stages::queue::run(shared, state, exchange) {
+        Ok(ticket) => Decided::Late(stages::dispatch::run(shared, state, ticket, exchange, incoming).await),
+        Err(refusal) => Decided::Late(Err(refusal)),
+    }
 }
 
 #[cfg(test)]

@@ -45,29 +45,29 @@ static ASIDE: LazyLock<Semaphore> =
 pub(crate) async fn gather(
     settings: &Settings,
     exchange: &mut Exchange,
-    mut answer: Answer,
-) -> Result<Answer, Refusal> {
+    answer: &mut Answer,
+) -> Result<(), Refusal> {
     let is_piecemeal = matches!(answer.body, AnswerBody::Stream { .. })
         && answer.length.is_some_and(|length| length <= GATHER_BYTES)
         && !answer.unbuffered;
-    if is_piecemeal && !exchange.is_head() && matches!(plan(settings, exchange, &answer), Plan::Code(_)) {
-        receive(exchange, &mut answer).await?;
+    if is_piecemeal && !exchange.is_head() && matches!(plan(settings, exchange, answer), Plan::Code(_)) {
+        Box::pin(receive(exchange, answer)).await?;
     }
-    Ok(answer)
+    Ok(())
 }
 
 /// Compresses the answer, if it and its client are of that kind.
-pub(crate) async fn apply(settings: &Settings, exchange: &Exchange, mut answer: Answer) -> Answer {
-    match plan(settings, exchange, &answer) {
+pub(crate) async fn apply(settings: &Settings, exchange: &Exchange, answer: &mut Answer) {
+    match plan(settings, exchange, answer) {
         Plan::Leave => {}
-        Plan::Confirm => weaken_as_asked(exchange, &mut answer),
+        Plan::Confirm => weaken_as_asked(exchange, answer),
         Plan::Vary => add_vary(&mut answer.fields),
         Plan::Code(coding) => {
             add_vary(&mut answer.fields);
             // What GET would be told, as far as it is known (RFC 9110 §9.3.2).
             match exchange.is_head() {
-                true => dress(&mut answer, coding, None),
-                false => compress(&mut answer, coding).await,
+                true => dress(answer, coding, None),
+                false => Box::pin(compress(answer, coding)).await,
             }
         }
     }
@@ -75,7 +75,6 @@ pub(crate) async fn apply(settings: &Settings, exchange: &Exchange, mut answer: 
     if answer.fields.first("content-encoding").is_some_and(is_identity) {
         answer.fields.remove("content-encoding");
     }
-    answer
 }
 
 /// What is to be done with an answer.
@@ -299,12 +298,13 @@ mod tests {
         answered("GET /", asked, answer).await
     }
 
-    async fn answered(line: &str, asked: &str, answer: Answer) -> Answer {
+    async fn answered(line: &str, asked: &str, mut answer: Answer) -> Answer {
         let mut exchange = request(line, "a", 80);
         for (name, value) in asked.lines().filter_map(|line| line.split_once(": ")) {
             exchange.fields.push(name.as_bytes(), value.as_bytes());
         }
-        apply(&settings(), &exchange, answer).await
+        apply(&settings(), &exchange, &mut answer).await;
+        answer
     }
 
     fn body(answer: &Answer) -> Vec<u8> {

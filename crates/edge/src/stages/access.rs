@@ -53,7 +53,7 @@ pub(crate) async fn run(shared: &Shared, state: &State, exchange: &mut Exchange)
             exchange.standing = Some(Box::new(Standing { quota: GUESSES, verdict: guesses }));
             return Step::Refuse(Refusal::TooManyRequests);
         }
-        match shared.passwords.check(found, other, given, now).await {
+        match Box::pin(shared.passwords.check(found, other, given, now)).await {
             Proof::Right => {}
             Proof::Wrong => {
                 shared.rates.take(&GUESSES, exchange.client, now);

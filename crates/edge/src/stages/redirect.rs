@@ -21,7 +21,7 @@ const HTTPS: u16 = 443;
 pub(crate) async fn run(shared: &Shared, state: &State, exchange: &Exchange) -> Step {
     let port = shared.https_port.load(Ordering::Relaxed);
     if let Some(port) = upgraded_port(state, exchange, port) {
-        return to_https(shared, state, exchange, port).await;
+        return Box::pin(to_https(shared, state, exchange, port)).await;
     }
     match other_name(state, exchange.host.name()) {
         Some(first) => Step::Answer(redirect(exchange, exchange.https, first, exchange.host.port)),

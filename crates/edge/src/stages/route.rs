@@ -71,7 +71,7 @@ pub(crate) async fn take_report(
     if here.is_none_or(|path| path.as_bytes() != exchange.raw_path()) {
         return Step::Next;
     }
-    match read_report(shared, exchange, incoming).await {
+    match Box::pin(read_report(shared, exchange, incoming)).await {
         Ok(()) => {
             let mut answer = Answer::new(204);
             answer.length = None;
