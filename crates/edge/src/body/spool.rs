@@ -10,9 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
+use tokio::sync::Semaphore;
 
 /// Bytes read back at once.
-const READ_BYTES: u64 = 256 * 1024;
+pub(crate) const READ_BYTES: u64 = 256 * 1024;
+
+/// Files that are worked on at once, of all clients: a disk is no faster for more, and each thread that has once held a body keeps
+/// megabytes of the allocator's.
+static DISK: Semaphore = Semaphore::const_new(8);
 
 /// A first-in, first-out file.
 #[derive(Debug)]
@@ -50,7 +55,15 @@ impl Spool {
     /// # Errors
     /// The disk failed.
     pub(crate) async fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let count = (self.written - self.read).min(READ_BYTES);
+        self.read_some(READ_BYTES).await
+    }
+
+    /// The same, at most so many bytes.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(crate) async fn read_some(&mut self, most: u64) -> io::Result<Option<Vec<u8>>> {
+        let count = (self.written - self.read).min(most);
         if count == 0 {
             return Ok(None);
         }
@@ -98,6 +111,7 @@ fn create_and_unlink(directory: &Path) -> io::Result<File> {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let _place = DISK.acquire().await.map_err(io::Error::other)?;
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 

@@ -11,7 +11,7 @@ pub(crate) mod multiplexed;
 pub(crate) mod registry;
 mod stop;
 mod stream;
-mod timer;
+pub(crate) mod timer;
 mod websocket;
 mod write;
 

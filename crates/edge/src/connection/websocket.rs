@@ -1,8 +1,8 @@
-//! One WebSocket, from the 101 to its end.
+//! One WebSocket, from the 101 (or the 200 of a stream, RFC 8441) to its end.
 //!
 //! Owns the way of messages between a client and an app, both ways at their own pace, and who is told what when it ends.
-//! Frames and messages are `semantics::websocket`, what waits for the client is `outgoing`, pings are `silence`, the app's
-//! end is a `dispatch::Ticket`. At rest a WebSocket holds no buffer and no compressor.
+//! Frames and messages are `semantics::websocket`, the bytes below them `line`, what waits for the client is `outgoing`, pings are
+//! `silence`, the app's end is a `dispatch::Ticket`. At rest a WebSocket holds no buffer and no compressor.
 //!
 //! A client is read while the app has credit (`wire::limits::WINDOW`, less what messages cost that it has not taken). When that is
 //! used up the client waits, and with it its pongs and its close frame: it cannot be heard, so it is not pinged either. The
@@ -15,6 +15,7 @@
 //!     └──client gone, or takes nothing for send_timeout──► over
 //! ```
 
+mod line;
 mod outgoing;
 mod silence;
 #[cfg(test)]
@@ -28,9 +29,13 @@ use bandstand_semantics::websocket::message::{Event as Said, Fault, Limits, Read
 use bandstand_wire::limits::{PIECE_MAX, WINDOW, message_cost};
 
 use super::h1::{BODY_READ_BYTES, Connection, HEAD_READ_BYTES};
+use super::multiplexed::Carrier;
+use super::timer::Timer;
 use crate::dispatch::{Event, Ticket};
 use crate::exchange::Exchange;
 use crate::observe::record::Record;
+use crate::shared::{Shared, State};
+use line::Line;
 use outgoing::Outgoing;
 use silence::{Due, Silence};
 
@@ -52,16 +57,43 @@ impl<'s> Upgraded<'s> {
 
 /// Serves it until it is over. Dropped, it is over at once: the app is told 1006, the client nothing.
 pub(super) async fn run(connection: &mut Connection, upgraded: Upgraded<'_>) {
-    let mut socket = Socket::new(connection, upgraded);
+    let Connection { shared, state, stream, place, timer, buffer, at, ended, .. } = connection;
+    let line = Line::Connection { stream, place };
+    let mut socket = Socket::new(shared, state, line, timer, upgraded);
+    (socket.buffer, socket.at, socket.ended) = (std::mem::take(buffer), *at, *ended);
     let end = std::future::poll_fn(|context| socket.poll(context)).await;
+    *ended = socket.ended;
     drop(socket); // and write its record
     if end == End::Closed {
         connection.linger().await;
     }
 }
 
+/// The same in a stream of many. Its last word is the stream's end, or a reset.
+pub(super) async fn run_in_stream(
+    shared: &Shared,
+    state: &State,
+    carrier: &mut dyn Carrier,
+    timer: &mut Timer,
+    upgraded: Upgraded<'_>,
+) {
+    let mut socket = Socket::new(shared, state, Line::of(carrier, shared), timer, upgraded);
+    let end = std::future::poll_fn(|context| socket.poll(context)).await;
+    drop(socket); // and write its record
+    line::end(carrier, timer, state.settings.websocket_timeout, end == End::Closed).await;
+}
+
 struct Socket<'c, 's> {
-    connection: &'c mut Connection,
+    shared: &'c Shared,
+    /// As it was when the WebSocket was opened.
+    state: &'c State,
+    line: Line<'c>,
+    timer: &'c mut Timer,
+    /// Bytes read; those from `at` on are not yet used.
+    buffer: Vec<u8>,
+    at: usize,
+    /// The client has ended its side.
+    ended: bool,
     record: Record<'s>,
     phase: Phase,
     reader: Reader,
@@ -105,11 +137,23 @@ enum End {
 struct Gone;
 
 impl<'c, 's> Socket<'c, 's> {
-    fn new(connection: &'c mut Connection, upgraded: Upgraded<'s>) -> Self {
+    fn new(
+        shared: &'c Shared,
+        state: &'c State,
+        line: Line<'c>,
+        timer: &'c mut Timer,
+        upgraded: Upgraded<'s>,
+    ) -> Self {
         let Upgraded { ticket, deflate, record } = upgraded;
-        let limits = Limits { message: connection.state.settings.websocket_max_size, piece: PIECE_MAX };
+        let limits = Limits { message: state.settings.websocket_max_size, piece: PIECE_MAX };
         Self {
-            connection,
+            shared,
+            state,
+            line,
+            timer,
+            buffer: Vec::new(),
+            at: 0,
+            ended: false,
             record,
             phase: Phase::Open(ticket),
             reader: Reader::new(limits, deflate.is_some()),
@@ -144,7 +188,7 @@ impl<'c, 's> Socket<'c, 's> {
                 continue;
             }
             let Some(deadline) = self.deadline() else { break };
-            if self.connection.timer.poll(context, deadline).is_pending() {
+            if self.timer.poll(context, deadline).is_pending() {
                 break;
             }
             if let Some(end) = self.on_time(Instant::now()) {
@@ -189,8 +233,8 @@ impl<'c, 's> Socket<'c, 's> {
         if self.out.is_empty() {
             return Ok(false);
         }
-        let within = self.connection.state.settings.send_timeout;
-        match self.out.poll_write(&mut self.connection.stream, context) {
+        let within = self.state.settings.send_timeout;
+        match self.out.poll_write(&mut self.line, context) {
             Poll::Ready(Ok(written @ 1..)) => {
                 self.record.bytes_out += written as u64;
                 if self.out.is_empty() {
@@ -215,19 +259,18 @@ impl<'c, 's> Socket<'c, 's> {
     /// Takes in what the client has said.
     fn hear_client(&mut self, context: &mut Context<'_>, now: Instant) -> Result<bool, Gone> {
         if !self.listens() {
-            return Ok(false);
+            return if self.line.poll_gone(context) { Err(Gone) } else { Ok(false) };
         }
-        if self.unread || self.connection.at < self.connection.buffer.len() {
+        if self.unread || self.at < self.buffer.len() {
             self.read_frames(now);
             return Ok(true);
         }
-        if self.connection.ended {
+        if self.ended {
             return Err(Gone);
         }
-        let Connection { stream, buffer, at, .. } = &mut *self.connection;
-        buffer.clear();
-        *at = 0;
-        match stream.poll_read(context, buffer, self.room) {
+        self.buffer.clear();
+        self.at = 0;
+        match self.line.poll_read(context, &mut self.buffer, self.room) {
             Poll::Ready(Ok(read @ 1..)) => {
                 self.record.bytes_in += read as u64;
                 self.room = if read >= self.room { BODY_READ_BYTES } else { HEAD_READ_BYTES };
@@ -235,11 +278,11 @@ impl<'c, 's> Socket<'c, 's> {
                 Ok(true)
             }
             Poll::Ready(_) => {
-                self.connection.ended = true;
+                self.ended = true;
                 Err(Gone)
             }
             Poll::Pending => {
-                *buffer = Vec::new();
+                self.buffer = Vec::new();
                 self.room = HEAD_READ_BYTES;
                 Ok(false)
             }
@@ -257,17 +300,16 @@ impl<'c, 's> Socket<'c, 's> {
 
     fn read_frames(&mut self, now: Instant) {
         while self.listens() {
-            let Connection { buffer, at, .. } = &mut *self.connection;
-            match self.reader.read(&mut buffer[*at..]) {
+            match self.reader.read(&mut self.buffer[self.at..]) {
                 Ok((used, said)) => {
-                    *at += used;
+                    self.at += used;
                     self.unread = said.is_some();
                     let Some(said) = said else { return };
                     self.on_said(said, now);
                 }
                 Err(fault) => {
                     self.unread = false;
-                    *at = buffer.len();
+                    self.at = self.buffer.len();
                     return self.fail(fault, now);
                 }
             }
@@ -319,7 +361,7 @@ impl<'c, 's> Socket<'c, 's> {
     /// We close: what has been said before is still written.
     fn close(&mut self, code: Option<u16>, reason: &str, now: Instant) {
         self.out.close(code, reason);
-        let deadline = now + self.connection.state.settings.websocket_timeout;
+        let deadline = now + self.state.settings.websocket_timeout;
         if let Phase::Open(ticket) = std::mem::replace(&mut self.phase, Phase::Closing(deadline)) {
             self.record.trace = ticket.reply().trace();
         }
@@ -333,9 +375,9 @@ impl<'c, 's> Socket<'c, 's> {
         }
         // A client that does not answer must not hold up the stop of the server.
         if let Phase::Closing(deadline) | Phase::Ending(deadline) = &mut self.phase
-            && self.connection.shared.is_draining()
+            && self.shared.is_draining()
         {
-            *deadline = (*deadline).min(now + self.connection.state.patience_at_stop());
+            *deadline = (*deadline).min(now + self.state.patience_at_stop());
         }
     }
 
@@ -349,12 +391,12 @@ impl<'c, 's> Socket<'c, 's> {
     }
 
     fn ending(&self, now: Instant) -> Phase {
-        Phase::Ending(now + self.connection.state.settings.websocket_timeout)
+        Phase::Ending(now + self.state.settings.websocket_timeout)
     }
 
     /// Whether the server stops. Registers for being told.
-    fn server_restarts(&self, context: &Context<'_>) -> bool {
-        self.connection.place.handle.poll_closed(context) || self.connection.shared.is_draining()
+    fn server_restarts(&mut self, context: &mut Context<'_>) -> bool {
+        self.line.poll_stop(self.shared, context)
     }
 
     /// When something has to be done if nothing happens.
@@ -362,7 +404,7 @@ impl<'c, 's> Socket<'c, 's> {
         let phase = match self.phase {
             Phase::Closing(deadline) | Phase::Ending(deadline) => Some(deadline),
             Phase::Open(_) if !self.listens() => None,
-            Phase::Open(_) => self.silence.deadline(self.connection.state.settings.websocket_ping),
+            Phase::Open(_) => self.silence.deadline(self.state.settings.websocket_ping),
         };
         [phase, self.out.deadline()].into_iter().flatten().min()
     }
@@ -383,7 +425,7 @@ impl<'c, 's> Socket<'c, 's> {
             self.silence.broken(now); // what is on its way has a time limit of its own
             return None;
         }
-        let settings = &self.connection.state.settings;
+        let settings = &self.state.settings;
         match self.silence.look(now, settings.websocket_ping, settings.websocket_timeout) {
             Due::Nothing => {}
             Due::Ping(payload) => self.out.ping(&payload),

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use bandstand_config::{Destination, LogFormat};
+use bandstand_semantics::Version;
 use rustix::fs::Uid;
 
 use super::counters::{Counters, Outcome};
@@ -142,6 +143,12 @@ impl<'a> Record<'a> {
             note: None,
             is_noise: false,
         }
+    }
+
+    /// It came in this version of HTTP.
+    pub(crate) fn over(mut self, version: Version) -> Self {
+        self.protocol = version.as_protocol();
+        self
     }
 
     /// It came over TLS.

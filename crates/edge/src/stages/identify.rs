@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 use bandstand_semantics::path::decode_path;
 use bandstand_semantics::trailer::takes_trailers;
-use bandstand_semantics::websocket::handshake::read_offer;
+use bandstand_semantics::websocket::handshake::{read_connect_offer, read_offer};
 use bandstand_semantics::{Scheme, forwarded, hop};
 
 use crate::exchange::{AddressText, Authority, Exchange, SchemeFrom};
@@ -31,7 +31,11 @@ pub(crate) fn run(shared: &Shared, state: &State, exchange: &mut Exchange) -> St
     }
     let Ok(path) = decode_path(exchange.raw_path()) else { return Step::Refuse(Refusal::BadPath) };
     exchange.path = path.into_owned();
-    let offer = read_offer(exchange.method(), exchange.version, exchange.framing, &exchange.fields);
+    let offer = if exchange.is_connect {
+        Some(read_connect_offer(&exchange.fields))
+    } else {
+        read_offer(exchange.method(), exchange.version, exchange.framing, &exchange.fields)
+    };
     exchange.upgrade = offer.map(Box::new);
     exchange.takes_trailers = takes_trailers(&exchange.fields);
     strip(shared, state, exchange);

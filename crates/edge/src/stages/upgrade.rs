@@ -3,7 +3,8 @@
 //! Owns both halves of the handshake: whether the client may open one here (the project takes WebSockets, the handshake is
 //! valid, the page's origin is let in), and what of the app's acceptance goes into the 101. Its rules are
 //! `semantics::websocket::handshake`, what comes after the 101 is `connection::websocket`. Where the project takes none, the
-//! `Upgrade` is ignored and the request is a plain one (RFC 9110 §7.8).
+//! `Upgrade` is ignored and the request is a plain one (RFC 9110 §7.8). In a stream of HTTP/2 the request is an extended CONNECT
+//! (RFC 8441), and the connection makes a 200 of the 101.
 
 use bandstand_semantics::host::parse_host;
 use bandstand_semantics::text::{valid_field_name, valid_field_value};
@@ -23,7 +24,8 @@ const SAME: &str = "same";
 pub(crate) fn run(state: &State, exchange: &mut Exchange) -> Step {
     let Some(upgrade) = exchange.upgrade.take() else { return Step::Next };
     if !state.project.as_ref().is_some_and(|project| project.said.takes_websockets()) {
-        return Step::Next;
+        // A CONNECT is no plain request without what it asks for (RFC 9220 §3).
+        return if exchange.is_connect { Step::Refuse(Refusal::UnsupportedMethod) } else { Step::Next };
     }
     let mut offer = match *upgrade {
         Ok(offer) => offer,
@@ -111,7 +113,9 @@ pub(crate) fn accept(payload: &[u8], ticket: Ticket, exchange: &Exchange) -> Res
 /// What the edge itself has to say in the 101; `Upgrade` and `Connection` are the connection's.
 fn agreed(offer: &Offer) -> Fields {
     let mut fields = Fields::with_capacity(6, 256);
-    fields.push(b"Sec-WebSocket-Accept", &offer.accept);
+    if let Some(accept) = &offer.accept {
+        fields.push(b"Sec-WebSocket-Accept", accept);
+    }
     if let Some(deflate) = offer.deflate {
         let mut value = Vec::new();
         deflate.write_answer(&mut value);

@@ -1,8 +1,9 @@
 //! One stream of HTTP/2, as `multiplexed` sees it.
 //!
-//! Owns the translation to the h2 crate: windows, codes of errors (RFC 9113 §7). Nothing here waits for the socket: what fits
-//! into the client's window is the crate's, and the connection sends it.
+//! Owns the translation to the h2 crate: windows, codes of errors (RFC 9113 §7). What fits into the client's window is the crate's,
+//! and the connection sends it; a stream has its turn when the wire has room (`wire`).
 
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -10,19 +11,21 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Response};
 
+use super::wire::{Wire, lock};
 use crate::connection::multiplexed::{Carrier, Code, Gone};
 
 /// One request's stream.
 pub(super) struct Stream {
     body: RecvStream,
     respond: SendResponse<Bytes>,
+    wire: Arc<Mutex<Wire>>,
     /// Once the head of the answer was sent.
     answer: Option<SendStream<Bytes>>,
 }
 
 impl Stream {
-    pub(super) fn new(body: RecvStream, respond: SendResponse<Bytes>) -> Self {
-        Self { body, respond, answer: None }
+    pub(super) fn new(body: RecvStream, respond: SendResponse<Bytes>, wire: Arc<Mutex<Wire>>) -> Self {
+        Self { body, respond, wire, answer: None }
     }
 }
 
@@ -57,6 +60,10 @@ impl Carrier for Stream {
         if wanted == 0 {
             return Poll::Ready(Ok(0));
         }
+        if lock(&self.wire).poll_turn(context).is_pending() {
+            // It waits for others, but its client may leave.
+            return answer.poll_reset(context).map(|_| Err(Gone));
+        }
         answer.reserve_capacity(wanted);
         loop {
             let room = answer.capacity();
@@ -72,6 +79,7 @@ impl Carrier for Stream {
 
     fn send_data(&mut self, bytes: Bytes, end: bool) -> Result<(), Gone> {
         let answer = self.answer.as_mut().ok_or(Gone)?;
+        lock(&self.wire).gave(bytes.len());
         answer.send_data(bytes, end).map_err(|_| Gone)
     }
 

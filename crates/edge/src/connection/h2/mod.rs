@@ -13,6 +13,7 @@
 
 mod budget;
 mod carrier;
+mod due;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use bandstand_semantics::Version;
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
-use h2::{Ping, PingPong, Reason, RecvStream};
+use h2::{PingPong, Reason, RecvStream};
 use http::Request;
 
 use super::multiplexed::{self, Carrier, Code, Origin};
@@ -52,10 +53,6 @@ const SEND_BUFFER: usize = 128 * 1024;
 /// Streams that were reset before we had seen them (RFC 9113 §10.5, `CHECKLIST.md` part 2 row 34), and by us (row 35).
 const RESET_EARLY: usize = 20;
 const RESET_BY_US: usize = 200;
-/// A client with open streams that is silent for so long is asked for a sign of life, and given as long to answer.
-const SILENCE: Duration = Duration::from_secs(20);
-/// A connection at rest when the server stops is kept this long for a request that is on its way already.
-const LAST_CALL: Duration = Duration::from_secs(2);
 /// Time for the last frames.
 const CLOSING: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 512 * 1024;
@@ -106,9 +103,9 @@ impl Connection {
         let preface = builder(&state).handshake::<_, Bytes>(Handle(wire.clone()));
         let Ok(Ok(mut h2)) = tokio::time::timeout(within, preface).await else { return };
         let board = Arc::new(Board::default());
-        let serving = shared.clone();
+        let (serving, served) = (shared.clone(), wire.clone());
         let serve = move |(request, respond): Accepted, state: Arc<State>| {
-            serve(serving.clone(), state, origin.clone(), request, respond)
+            serve(serving.clone(), state, origin.clone(), request, (respond, served.clone()))
         };
         let mut open = Open {
             ping: h2.ping_pong(),
@@ -131,8 +128,9 @@ impl Connection {
         open.turn.ask();
         // The runtime's own turns would stop us in the middle of a round: rounds are bounded here.
         tokio::task::unconstrained(std::future::poll_fn(|context| open.poll(context))).await;
-        let Open { h2, wire, place, .. } = open;
-        drop(h2);
+        let Open { h2, tasks, wire, place, .. } = open;
+        // Nobody waits for the answers any more, and the workers are told so at once.
+        drop((h2, tasks));
         linger(&wire).await;
         drop(place);
     }
@@ -147,7 +145,9 @@ fn builder(state: &State) -> Builder {
         .max_header_list_size(multiplexed::head::decoded_most(multiplexed::limits(state)))
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(RESET_EARLY)
-        .max_local_error_reset_streams(Some(RESET_BY_US));
+        .max_local_error_reset_streams(Some(RESET_BY_US))
+        // WebSockets (RFC 8441). Whether the project takes any may change with a reload; the offer holds for the connection.
+        .enable_connect_protocol();
     builder
 }
 
@@ -157,11 +157,17 @@ async fn serve(
     state: Arc<State>,
     origin: Origin,
     request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    (respond, wire): (SendResponse<Bytes>, Arc<Mutex<Wire>>),
 ) -> Option<Weak<Reply>> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if let Some(protocol) = parts.extensions.remove::<h2::ext::Protocol>() {
+        let is_websocket = protocol.as_str().eq_ignore_ascii_case("websocket");
+        let protocol =
+            if is_websocket { multiplexed::Protocol::WebSocket } else { multiplexed::Protocol::Other };
+        parts.extensions.insert(protocol);
+    }
     let is_over = body.is_end_stream();
-    let mut stream = carrier::Stream::new(body, respond);
+    let mut stream = carrier::Stream::new(body, respond, wire);
     multiplexed::serve(&shared, &state, &origin, &mut stream, parts, is_over).await
 }
 
@@ -245,27 +251,35 @@ where
                 None => break,
             }
         }
-        if is_wanted { self.drive() } else { Ok(()) }
+        if is_wanted {
+            self.drive()?;
+        }
+        lock(&self.wire).let_in();
+        Ok(())
     }
 
     /// Writes what waits.
     fn send(&mut self) -> Result<(), Over> {
-        match lock(&self.wire).poll_send(&mut self.turn.context()) {
-            Poll::Ready(Err(_)) => Err(Over),
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        let mut wire = lock(&self.wire);
+        match wire.poll_send(&mut self.turn.context()) {
+            Poll::Ready(Err(_)) => return Err(Over),
+            Poll::Ready(Ok(())) => wire.let_in(),
+            Poll::Pending => {}
         }
+        Ok(())
     }
 
     /// Lets the crate read and write, and takes new requests.
     fn drive(&mut self) -> Result<(), Over> {
         let mut context = self.turn.begin();
+        lock(&self.wire).begin();
         loop {
             match self.h2.poll_accept(&mut context) {
                 Poll::Ready(Some(Ok(accepted))) => {
                     if self.phase != Phase::Open && self.phase != Phase::Leaving {
                         continue; // dropped: its stream is reset
                     }
-                    let admitted = Self::admit(&mut self.left, self.tasks.len(), accepted);
+                    let admitted = Self::admit(&mut self.left, self.tasks.len(), accepted, &self.wire);
                     if let Some(accepted) = admitted {
                         let state = take_state(&self.shared, &mut self.state);
                         self.tasks.add((self.serve)(accepted, state));
@@ -293,7 +307,12 @@ where
 
     /// A stream whose client has left holds its place as long as a worker is at it: who resets and asks again gets no more
     /// work done than others (row 34).
-    fn admit(left: &mut Vec<Weak<Reply>>, open: usize, accepted: Accepted) -> Option<Accepted> {
+    fn admit(
+        left: &mut Vec<Weak<Reply>>,
+        open: usize,
+        accepted: Accepted,
+        wire: &Arc<Mutex<Wire>>,
+    ) -> Option<Accepted> {
         if open + left.len() >= STREAMS_AND_LEFT {
             left.retain(|reply| reply.strong_count() > 0);
         }
@@ -301,113 +320,8 @@ where
             return Some(accepted);
         }
         let (request, respond) = accepted;
-        carrier::Stream::new(request.into_body(), respond).reset(Code::Refused);
+        carrier::Stream::new(request.into_body(), respond, wire.clone()).reset(Code::Refused);
         None
-    }
-
-    /// Sees to what is due, and to when to look again.
-    fn on_time(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
-        let is_told = self.place.handle.poll_closed(context);
-        loop {
-            let now = Instant::now();
-            let deadline = self.look(now, is_told)?;
-            if self.timer.poll(context, deadline).is_pending() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Does what is due now; gives when something may be due next.
-    fn look(&mut self, now: Instant, is_told: bool) -> Result<Instant, Over> {
-        let mut wire = lock(&self.wire);
-        wire.budget.look(now);
-        let heard = std::mem::take(&mut wire.heard);
-        let blocked = wire.blocked;
-        let is_leaving = self.shared.is_draining() || self.place.is_leaving();
-        let settings = &self.state.settings;
-        let mut next = now + settings.idle_timeout;
-        if let Some(since) = blocked {
-            let until = since + settings.send_timeout;
-            if now >= until {
-                return Err(Over);
-            }
-            next = next.min(until);
-        }
-        if let Phase::Closing(until) = self.phase {
-            return if now >= until { Err(Over) } else { Ok(next.min(until)) };
-        }
-        // What was answered is not over before it has left.
-        if self.tasks.len() > 0 || !wire.is_empty() || self.h2.has_streams() {
-            drop(wire);
-            self.work_goes_on();
-            if is_leaving {
-                self.leave();
-            }
-            return self.look_for_life(now, heard).map(|until| next.min(until));
-        }
-        wire.rest();
-        drop(wire);
-        let since = self.come_to_rest(now);
-        let idle = since + self.state.settings.idle_timeout;
-        let until = if is_leaving { idle.min(since + LAST_CALL) } else { idle };
-        if is_told || now >= until {
-            self.close(Reason::NO_ERROR);
-            return Ok(now + CLOSING);
-        }
-        Ok(next.min(until))
-    }
-
-    fn work_goes_on(&mut self) {
-        if self.rests.take().is_some() || self.silent.is_none() {
-            self.place.busy();
-        }
-    }
-
-    fn come_to_rest(&mut self, now: Instant) -> Instant {
-        self.silent = None;
-        self.is_asked = false;
-        *self.rests.get_or_insert_with(|| {
-            self.place.rests(now);
-            self.tasks.rest();
-            now
-        })
-    }
-
-    /// A client that is gone without a word is found out while something is open; one at rest has `idle_timeout`.
-    fn look_for_life(&mut self, now: Instant, heard: bool) -> Result<Instant, Over> {
-        if heard || self.silent.is_none() {
-            self.silent = Some(now);
-            self.is_asked = false;
-        }
-        let silent = self.silent.unwrap_or(now);
-        if now >= silent + 2 * SILENCE {
-            return Err(Over);
-        }
-        if now >= silent + SILENCE && !self.is_asked {
-            self.is_asked = true;
-            if let Some(ping) = &mut self.ping {
-                // One that was answered has to be taken before the next may be sent.
-                let _ = ping.poll_pong(&mut self.turn.context());
-                let _ = ping.send_ping(Ping::opaque());
-                self.turn.ask();
-            }
-        }
-        Ok(silent + if self.is_asked { 2 * SILENCE } else { SILENCE })
-    }
-
-    /// The client is told to take new requests elsewhere (RFC 9113 §6.8); what it has asked for is answered.
-    fn leave(&mut self) {
-        if self.phase == Phase::Open {
-            self.phase = Phase::Leaving;
-            self.h2.graceful_shutdown();
-            self.turn.ask();
-        }
-    }
-
-    fn close(&mut self, reason: Reason) {
-        self.phase = Phase::Closing(Instant::now() + CLOSING);
-        self.h2.abrupt_shutdown(reason);
-        self.turn.ask();
     }
 }
 

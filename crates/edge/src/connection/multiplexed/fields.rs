@@ -54,7 +54,10 @@ pub(super) fn head(
         fields.entry(SERVER).or_insert(NAME);
     }
     if !asked.request_id.is_empty() {
-        fields.append(REQUEST_ID, next(asked.request_id.len()));
+        // It never comes again: kept out of the table of fields, which others are worth more in (RFC 7541 §6.2.3).
+        let mut id = next(asked.request_id.len());
+        id.set_sensitive(true);
+        fields.append(REQUEST_ID, id);
     }
     match framing {
         Framing::Length(length) => drop(fields.insert(CONTENT_LENGTH, length.into())),

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use bandstand_semantics::framing::{Framing, request_framing};
 use bandstand_semantics::{Fields, hop};
-use http::header::{CONTENT_TYPE, COOKIE, HOST, TE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
 
-use super::Origin;
+use super::{Origin, Protocol};
 use crate::connection::head::{
     HeadLimits, LINE_MOST, METHOD_MOST, expectation, framing_error, single, take_target,
 };
@@ -51,11 +51,18 @@ pub(super) fn take(
 ) -> Result<Exchange, Fault> {
     let method = parts.method.as_str().as_bytes();
     check_target(&parts.method, &parts.uri)?;
+    let protocol = parts.extensions.get::<Protocol>();
+    let is_connect = protocol == Some(&Protocol::WebSocket);
     let fields = take_fields(&parts.headers, limits)?;
     let host = take_host(&parts.uri, &fields)?;
-    if method.len() > METHOD_MOST || parts.method == Method::CONNECT {
+    if method.len() > METHOD_MOST || (parts.method == Method::CONNECT && !is_connect) {
         return Err(Refusal::UnsupportedMethod.into());
     }
+    // It has no body but what is said on the WebSocket, and whoever has nothing to say opens none.
+    if is_connect && (is_over || fields.contains(CONTENT_LENGTH.as_str())) {
+        return Err(Refusal::BadHandshake.into());
+    }
+    let method = if is_connect { b"GET" } else { method };
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes();
     if target.len() > LINE_MOST {
         return Err(Refusal::TargetTooLong.into());
@@ -69,7 +76,8 @@ pub(super) fn take(
         return Err(Refusal::MalformedRequest.into());
     }
     // A body of unknown length may still come in frames: only the end of the stream says that there is none.
-    let body = if framing == Framing::None && !is_over { Framing::Chunked } else { framing };
+    let is_chunked = framing == Framing::None && !is_over && !is_connect;
+    let body = if is_chunked { Framing::Chunked } else { framing };
     let expects_continue = expectation(origin.version, &fields, body)?;
     let mut exchange = Exchange::new(
         origin.ends,
@@ -84,6 +92,7 @@ pub(super) fn take(
     );
     exchange.expects_continue = expects_continue;
     exchange.keep_alive = true;
+    exchange.is_connect = is_connect;
     exchange.tls.clone_from(&origin.tls);
     Ok(exchange)
 }
@@ -266,6 +275,51 @@ mod tests {
                 (host.as_bytes(), path.as_bytes(), query.as_bytes()),
                 "{uri}"
             );
+        }
+    }
+
+    /// RFC 8441: it passes for the GET of HTTP/1.1, so that every rule for WebSockets is asked.
+    #[test]
+    fn an_extended_connect_is_a_websocket_or_refused() {
+        use Refusal::*;
+        for (protocol, uri, fields, is_over, outcome) in [
+            (Some(Protocol::WebSocket), "http://a/x?y=1", &[][..], false, Ok(())),
+            (Some(Protocol::WebSocket), "http://a/", &[], true, Err(Fault::Refused(BadHandshake))),
+            (
+                Some(Protocol::WebSocket),
+                "http://a/",
+                &[("content-length", "0")],
+                false,
+                Err(Fault::Refused(BadHandshake)),
+            ),
+            (
+                Some(Protocol::WebSocket),
+                "http://a/",
+                &[("upgrade", "websocket")],
+                false,
+                Err(Fault::Malformed),
+            ),
+            (Some(Protocol::WebSocket), "*", &[("host", "a")], false, Err(Fault::Malformed)),
+            (Some(Protocol::Other), "http://a/x", &[], false, Err(Fault::Refused(UnsupportedMethod))),
+            (None, "a:443", &[], false, Err(Fault::Refused(UnsupportedMethod))),
+        ] {
+            let mut request = Request::builder().method("CONNECT").uri(uri);
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            if let Some(protocol) = protocol {
+                parts.extensions.insert(protocol);
+            }
+            let taken = take(&parts, &origin(), LIMITS, is_over, Instant::now());
+            let facts =
+                taken.as_ref().map(|exchange| (exchange.is_connect, exchange.method(), exchange.framing));
+            assert_eq!(
+                facts.is_ok_and(|facts| facts == (true, b"GET", Framing::None)),
+                outcome.is_ok(),
+                "{uri}"
+            );
+            assert_eq!(taken.map(|_| ()), outcome, "{protocol:?} {uri} {fields:?} {is_over}");
         }
     }
 

@@ -20,8 +20,10 @@ use http::request::Parts;
 
 use super::head::HeadLimits;
 use super::timer::Timer;
+use super::websocket::{self, Upgraded};
+use crate::body::backlog::Together;
 use crate::dispatch::reply::Reply;
-use crate::exchange::{Answer, Ends, Exchange};
+use crate::exchange::{Answer, AnswerBody, Ends, Exchange};
 use crate::observe::record::Record;
 use crate::observe::request_id::RequestId;
 use crate::pipeline;
@@ -39,12 +41,23 @@ pub(crate) struct Origin {
     pub(crate) ends: Ends,
     pub(crate) version: Version,
     pub(crate) tls: Option<Arc<TlsFacts>>,
+    /// What the connection's answers hold.
+    together: Together,
 }
 
 impl Origin {
     pub(crate) fn new(ends: Ends, version: Version, tls: Option<Arc<TlsFacts>>) -> Self {
-        Self { ends, version, tls }
+        Self { ends, version, tls, together: Together::default() }
     }
+}
+
+/// An extended CONNECT (RFC 8441 §4): what a connection leaves in the extensions of a request's head, in place of what its
+/// crate has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    WebSocket,
+    /// Nothing that is served.
+    Other,
 }
 
 /// Bounds of a head under these settings.
@@ -79,6 +92,7 @@ pub(crate) async fn serve(
     let incoming = Incoming::new(carrier, &mut timer, state, &exchange, is_over);
     let mut incoming = super::Incoming::Multiplexed(incoming);
     let answer = pipeline::run(shared, state, &mut exchange, &mut incoming).await;
+    let mut answer = unopened(state, &exchange, answer);
     let (is_malformed, trail) = incoming.left_behind();
     let mut record = Record::of(&exchange, state.access_log.as_deref()).counted(&shared.counters);
     if is_malformed {
@@ -92,19 +106,41 @@ pub(crate) async fn serve(
         record.refusal = answer.refusal;
         return trail;
     }
-    let asked = asked(&exchange);
+    let asked = asked(&exchange, &origin.together);
+    if matches!(answer.body, AnswerBody::Upgrade(_))
+        && let AnswerBody::Upgrade(ticket) = std::mem::replace(&mut answer.body, AnswerBody::Empty)
+    {
+        let mut sender = Sender::new(shared, state, carrier, &mut timer);
+        if sender.open(answer, asked, &mut record).await.is_ok() {
+            let upgraded = Upgraded::new(ticket, &exchange, record);
+            Box::pin(websocket::run_in_stream(shared, state, carrier, &mut timer, upgraded)).await;
+        }
+        return trail;
+    }
     let mut sender = Sender::new(shared, state, carrier, &mut timer);
     // Who could not be answered is seen in the record.
     let _ = sender.send(answer, asked, &mut record).await;
     sender.trail.or(trail)
 }
 
-fn asked(exchange: &Exchange) -> Asked<'_> {
+/// To an extended CONNECT any success opens what was asked for (RFC 8441 §4), and only one of them has somebody at its other end.
+fn unopened(state: &State, exchange: &Exchange, answer: Answer) -> Answer {
+    let is_open = matches!(answer.body, AnswerBody::Upgrade(_));
+    if !exchange.is_connect || is_open || !matches!(answer.status, 200..=299) {
+        return answer;
+    }
+    let mut answer = Refusal::UnsupportedMethod.answer(exchange);
+    state.security.apply(exchange.https, false, &mut answer);
+    answer
+}
+
+fn asked<'a>(exchange: &'a Exchange, together: &'a Together) -> Asked<'a> {
     Asked {
         version: exchange.version,
         head: exchange.is_head(),
         request_id: exchange.request_id.as_bytes(),
         trailers: exchange.takes_trailers,
+        together,
     }
 }
 
@@ -118,7 +154,8 @@ async fn refuse(
 ) {
     let peer = origin.ends.peer.map(|peer| peer.ip().to_canonical());
     let log = state.access_log.as_deref();
-    let mut record = Record::of_refused(peer, log, started).counted(&shared.counters);
+    let record = Record::of_refused(peer, log, started).over(origin.version).secured(origin.tls.as_deref());
+    let mut record = record.counted(&shared.counters);
     match fault {
         head::Fault::Malformed => {
             carrier.reset(Code::Malformed);
@@ -127,12 +164,14 @@ async fn refuse(
         }
         head::Fault::Refused(refusal) => {
             let request_id = RequestId::new();
-            let answer: Answer = refusal.bare_answer(request_id.as_str());
+            let mut answer: Answer = refusal.bare_answer(request_id.as_str());
+            state.security.apply(origin.tls.is_some(), false, &mut answer);
             let asked = Asked {
                 version: origin.version,
                 head: is_head,
                 request_id: request_id.as_bytes(),
                 trailers: false,
+                together: &origin.together,
             };
             // Who could not be answered is seen in the record.
             let _ = Sender::new(shared, state, carrier, timer).send(answer, asked, &mut record).await;

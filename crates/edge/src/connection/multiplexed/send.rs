@@ -16,7 +16,7 @@ use http::HeaderMap;
 use super::carrier::{Carrier, Code, Gone};
 use super::{fields, file};
 use crate::assets::Part;
-use crate::body::backlog::Backlog;
+use crate::body::backlog::{Backlog, Together};
 use crate::body::encode::Encoder;
 use crate::body::pace::Pace;
 use crate::connection::stop::Stop;
@@ -32,13 +32,15 @@ use crate::shared::{Shared, State};
 const PIECE: usize = 64 * 1024;
 
 /// What the answer has to know of its request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
     pub(super) version: Version,
     pub(super) head: bool,
     pub(super) request_id: &'a [u8],
     /// The client takes fields after the body.
     pub(super) trailers: bool,
+    /// What its connection's answers hold.
+    pub(super) together: &'a Together,
 }
 
 /// The answer did not leave whole.
@@ -118,6 +120,23 @@ impl<'c> Sender<'c> {
         result
     }
 
+    /// The head of a WebSocket that was accepted: what is a 101 in HTTP/1.1 is a 200 here, and the stream stays open (RFC 8441 §5).
+    ///
+    /// # Errors
+    /// Whose fault it is.
+    pub(super) async fn open(
+        &mut self,
+        mut answer: Answer,
+        asked: Asked<'_>,
+        record: &mut Record<'_>,
+    ) -> Result<(), Broken> {
+        record.status = answer.status;
+        answer.status = 200;
+        let head = fields::head(&self.shared.clock, self.state, &answer, asked, Framing::None);
+        self.wait_for_turn().await?;
+        self.carrier.send_head(head, false).map_err(|_| Broken::Client)
+    }
+
     async fn send_all(
         &mut self,
         answer: Answer,
@@ -156,7 +175,7 @@ impl<'c> Sender<'c> {
                 let spool_most = if answer.unbuffered { 0 } else { self.state.settings.spool_max };
                 let mut streamed = Streamed {
                     ticket,
-                    backlog: Backlog::new(self.state.settings.answer_buffer, spool_most),
+                    backlog: Backlog::new(self.state.settings.answer_buffer, spool_most).of(asked.together),
                     encoder,
                     given: 0,
                     trailers: None,

@@ -1,7 +1,7 @@
 //! Bodies in and out over a carrier that the test scripts: what is announced is what is sent, or the stream is reset.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use http::{HeaderMap, Response};
 use super::carrier::{Carrier, Code, Gone};
 use super::send::{Asked, Broken, Sender};
 use super::{Incoming, Timer};
+use crate::body::backlog::Together;
 use crate::connection::h1::tests::shared;
 use crate::connection::incoming::BodyError;
 use crate::dispatch::{Event, Lane, Request, Ticket};
@@ -137,7 +138,11 @@ fn stream(shared: &Shared, events: impl IntoIterator<Item = Event>) -> AnswerBod
     AnswerBody::Stream { ticket: ticket(shared, events), first: b"_abc".to_vec(), offset: 1, encoder: None }
 }
 
-const ASKED: Asked<'_> = Asked { version: Version::Http2, head: false, request_id: b"", trailers: true };
+static TOGETHER: LazyLock<Together> = LazyLock::new(Together::default);
+
+fn asked() -> Asked<'static> {
+    Asked { version: Version::Http2, head: false, request_id: b"", trailers: true, together: &TOGETHER }
+}
 
 async fn send(
     shared: &Arc<Shared>,
@@ -175,7 +180,7 @@ async fn a_body_that_is_not_as_long_as_announced_resets_the_stream() {
         (Some(6), stream(&shared, [chunk(b"def"), broken]), false),
     ] {
         let mut client = client();
-        let result = send(&shared, &mut client, answer(length, body), ASKED).await;
+        let result = send(&shared, &mut client, answer(length, body), asked()).await;
         let got = String::from_utf8_lossy(&client.got).into_owned();
         let expected =
             if whole { (Ok(()), None, true) } else { (Err(Broken::Answer), Some(Code::Internal), false) };
@@ -196,7 +201,7 @@ async fn what_has_no_body_ends_with_its_head() {
         let mut answer = answer(length, stream(&shared, [END]));
         answer.status = status;
         let mut client = client();
-        send(&shared, &mut client, answer, Asked { head, ..ASKED }).await.unwrap();
+        send(&shared, &mut client, answer, Asked { head, ..asked() }).await.unwrap();
         let sent = client.head.unwrap();
         let told_length = sent.headers().get("content-length").map(|value| value.to_str().unwrap());
         assert_eq!((told_length, client.ended, client.got.len()), (told, true, 0), "{status}");
@@ -215,7 +220,7 @@ async fn fields_are_those_of_a_stream() {
     answer.fields.push(b"Set-Cookie", b"a=1");
     answer.fields.push(b"Set-Cookie", b"b=2");
     let mut client = client();
-    send(&shared, &mut client, answer, Asked { request_id: b"id", ..ASKED }).await.unwrap();
+    send(&shared, &mut client, answer, Asked { request_id: b"id", ..asked() }).await.unwrap();
     let sent = client.head.unwrap();
     let names: Vec<_> = sent.headers().iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
@@ -234,7 +239,7 @@ async fn trailers_end_the_answer_of_who_takes_them() {
     for (trailers, got) in [(true, Some(1)), (false, None)] {
         let body = stream(&shared, [chunk(b"def"), Event::Trailers(payload.clone()), END]);
         let mut client = client();
-        send(&shared, &mut client, answer(None, body), Asked { trailers, ..ASKED }).await.unwrap();
+        send(&shared, &mut client, answer(None, body), Asked { trailers, ..asked() }).await.unwrap();
         assert_eq!(client.trailers.map(|fields| fields.len()), got);
         assert_eq!((client.got, client.ended), (b"abcdef".to_vec(), true));
     }
@@ -258,7 +263,7 @@ async fn what_the_client_does_not_take_yet_is_kept_in_order() {
         };
         let whole = pieces.concat();
         let mut client = client();
-        send(&shared, &mut client, answer(Some(whole.len() as u64), body), ASKED).await.unwrap();
+        send(&shared, &mut client, answer(Some(whole.len() as u64), body), asked()).await.unwrap();
         assert!(client.got == whole, "answer_buffer {answer_buffer}, spool_max {spool_max}");
     }
 }
@@ -270,7 +275,7 @@ async fn a_client_that_takes_nothing_is_reset() {
     for body in [stream(&shared, [chunk(&[0; 5000])]), AnswerBody::Memory(Bytes::from(vec![0; 9000]))] {
         let length = if matches!(body, AnswerBody::Memory(_)) { Some(9000) } else { None };
         let mut client = Script { window: 1000, ..client() };
-        let result = send(&shared, &mut client, answer(length, body), ASKED).await;
+        let result = send(&shared, &mut client, answer(length, body), asked()).await;
         assert_eq!((result, client.reset), (Err(Broken::Client), Some(Code::Cancelled)));
         assert_eq!(client.got.len(), 1000);
     }
@@ -289,7 +294,7 @@ async fn a_file_is_sent_in_pieces_and_a_shorter_one_resets() {
     {
         let body = AnswerBody::File { file: file.clone(), offset, length };
         let mut client = Script { step: 70_000, ..client() };
-        assert_eq!(send(&shared, &mut client, answer(Some(length), body), ASKED).await, result);
+        assert_eq!(send(&shared, &mut client, answer(Some(length), body), asked()).await, result);
         let got = &whole[offset as usize..][..client.got.len()];
         assert!(client.got == got && (result.is_err() || client.got.len() as u64 == length));
     }

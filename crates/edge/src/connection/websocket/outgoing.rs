@@ -1,9 +1,9 @@
 //! What is on its way to a WebSocket's client.
 //!
-//! Owns the bytes of frames that the socket has not taken yet, and the count of the app's bytes among them. Invariant: at
+//! Owns the bytes of frames that the line has not taken yet, and the count of the app's bytes among them. Invariant: at
 //! most `ROOM` bytes and one piece of the app's messages wait here, and `PONGS` bytes and one of our answers to pings.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use bandstand_semantics::websocket::deflate::Deflater;
 use bandstand_semantics::websocket::frame::{Opcode, encode_close, encode_control, encode_head};
 use bandstand_wire::limits::message_cost;
 
-use super::super::Stream;
+use super::line::Line;
 
 /// Bytes that may wait before the app is no longer listened to. What it says then waits within its credit.
 const ROOM: usize = 64 * 1024;
@@ -110,13 +110,13 @@ impl Outgoing {
         self.deadline
     }
 
-    /// Writes what the socket takes.
+    /// Writes what the line takes.
     pub(super) fn poll_write(
         &mut self,
-        stream: &mut Stream,
+        line: &mut Line<'_>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let written = std::task::ready!(stream.poll_write(context, &[IoSlice::new(&self.bytes[self.at..])]))?;
+        let written = std::task::ready!(line.poll_write(context, &self.bytes[self.at..]))?;
         self.at += written;
         self.deadline = None;
         Poll::Ready(Ok(written))
