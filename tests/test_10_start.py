@@ -158,6 +158,20 @@ def test_a_unix_socket_goes_away_with_the_server(stand):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("umask, mode", [(None, 0o666), ("007", 0o660)])
+def test_a_unix_socket_is_for_whom_its_folder_lets_in(stand, umask, mode):
+    """A proxy in front is another user."""
+    path, later = stand.folder / "web.sock", stand.folder / "later.sock"
+    settings = {"umask": umask} if umask else {}
+    (stand.folder / "bandstand.toml").write_text(f"bind = ['unix:{path}']\n")
+    server = stand.serve(bind=None, **settings)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    (stand.folder / "bandstand.toml").write_text(f"bind = ['unix:{path}', 'unix:{later}']\n")
+    server.signal(signal.SIGHUP)
+    server.wait_text("generation 2 serves")
+    assert stat.S_IMODE(later.stat().st_mode) == mode
+
+
 def test_a_unix_socket_left_by_a_crash_is_taken_over(stand):
     path = stand.folder / "web.sock"
     with socket.socket(socket.AF_UNIX) as dead:

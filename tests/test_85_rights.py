@@ -91,6 +91,13 @@ def plain() -> str:
 
 
 @as_root
+def test_a_unix_socket_is_the_users(serve, open_folder):
+    serve(bind=f"unix:{open_folder}/web.sock", user=EDGE)
+    found = (open_folder / "web.sock").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (EDGE, EDGE, 0o666)
+
+
+@as_root
 @pytest.mark.parametrize("preload", ["on", "off"])
 def test_workers_of_another_user_can_read_no_key(serve, open_folder, preload):
     cert, key = certificate(open_folder)

@@ -129,7 +129,7 @@ pub const TABLE: &[Knob] = &[
     row(Group::Process, "user", Kind::Text, "", "User, by name or number, to become once the addresses are bound.").short('u'),
     row(Group::Process, "group", Kind::Text, "", "Group, by name or number, to become once the addresses are bound.").short('g'),
     row(Group::Process, "worker_user", Kind::Text, "", "User, by name or number, that workers become; by default that of `user`."),
-    row(Group::Process, "umask", Kind::Octal, "", "Mode bits taken from new files, in octal; inherited by default.").short('m'),
+    row(Group::Process, "umask", Kind::Octal, "", "Mode bits taken from new files, in octal; inherited by default. Unix sockets have 0666 less these bits.").short('m'),
     row(Group::Process, "control", Kind::Path, "", "The control socket, which `bandstand status`, `reload`, `top` and the others speak to; by default a place that follows from the project folder."),
     row(Group::Process, "allow_debug", Kind::Switch, "off", "Serve a project with `DEBUG = True` on an address that others can reach, which is refused otherwise."),
     row(Group::Process, "hooks", Kind::Module, "", "Module, or Python file, with functions of gunicorn's hook names (`on_starting`, `post_fork`, `worker_exit`, …), called as gunicorn calls them; those of a `gunicorn.conf.py` by itself."),

@@ -4,7 +4,9 @@
 //! what is new before anything changes, and closes what is gone after everything has.
 //! Invariant: an address that is in both the old and the new settings is never closed, not for a moment.
 
+use std::fs::{self, Permissions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -89,6 +91,18 @@ impl Bound {
         });
         self.quic = quic::bind(listeners, settings, handed_down)?;
         Ok(())
+    }
+
+    /// Unix sockets are for everybody whom their folder lets in, as those of nginx and gunicorn are: a proxy is another user.
+    /// `umask` takes bits away. `owner`: user and group whose they are to be.
+    pub(super) fn let_in(&self, umask: Option<u32>, owner: Option<(u32, u32)>) {
+        let mode = Permissions::from_mode(0o666 & !umask.unwrap_or(0));
+        for file in &self.files {
+            let given = owner.map_or(Ok(()), |(uid, gid)| lchown(file, Some(uid), Some(gid)));
+            if let Err(error) = given.and_then(|()| fs::set_permissions(file, mode.clone())) {
+                tracing::warn!(%error, socket = %file.display(), "other users may not be able to connect");
+            }
+        }
     }
 
     /// Where they are.

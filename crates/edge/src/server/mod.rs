@@ -138,6 +138,7 @@ pub fn serve(run: Run) -> Result<(), ServeError> {
     let mut bound =
         Bound::all(&settings.bind, &mut handed_down).map_err(|error| ServeError::new(error.to_string()))?;
     bound.add_udp(&settings, &mut handed_down).map_err(|error| ServeError::new(error.to_string()))?;
+    bound.let_in(settings.umask, account(&settings)?);
     let control = open_control(&run, &mut handed_down)?;
     let pid_file = Arc::new(PidFile::at(settings.pid.as_deref()));
     if handed_down.ready.is_none() {
@@ -164,10 +165,14 @@ pub fn serve(run: Run) -> Result<(), ServeError> {
 
 /// The user that root is about to become: it must be able to open the same files anew.
 fn owner_of_logs(settings: &Settings) -> Result<Option<rustix::fs::Uid>, ServeError> {
+    Ok(account(settings)?.map(|(uid, _)| rustix::fs::Uid::from_raw(uid)))
+}
+
+/// User and group that root is about to become.
+fn account(settings: &Settings) -> Result<Option<(u32, u32)>, ServeError> {
     let user = settings.user.as_deref().filter(|_| rustix::process::geteuid().is_root());
     let account = user.map(bandstand_supervisor::account_of).transpose();
-    let account = account.map_err(|error| ServeError::new(error.to_string()))?;
-    Ok(account.map(|(uid, _)| rustix::fs::Uid::from_raw(uid)))
+    account.map_err(|error| ServeError::new(error.to_string()))
 }
 
 /// The control socket, of the program before this one or a new one. Without one everything else works: only a place that

@@ -47,6 +47,7 @@ pub(super) fn prepare(run: Run, present: Present) -> Result<Prepared, String> {
     let tls = present.tls.prepare(settings)?;
     let missing = present.missing(&settings.bind)?;
     let bound = Bound::all(&missing, &mut HandedDown::default()).map_err(|error| present.account(&error))?;
+    bound.let_in(settings.umask, None);
     let log = |settings: &Settings| (settings.access_log.clone(), settings.log_format);
     let access_log = if log(settings) == log(&present.settings) {
         present.access_log
