@@ -65,7 +65,7 @@ def bandstand_tls(run: Run) -> list[list[str]]:
 
 
 def bandstand_h3(run: Run) -> list[list[str]]:
-    return [bandstand(run)[0] + tls(run) + ["--http3", "on"]]
+    return [bandstand(run)[0] + tls(run) + ["--http3=on"]]
 
 
 def bandstand_loop(run: Run, *words: str) -> list[list[str]]:
@@ -219,7 +219,7 @@ def caddy_files(run: Run) -> list[list[str]]:
     (root / "static").symlink_to(run.static)
     config = run.scratch / "Caddyfile"
     config.write_text(
-        "{\n admin off\n auto_https off\n}\n"
+        "{\n admin off\n auto_https off\n default_sni localhost\n}\n"
         f"https://localhost:{run.port}, https://127.0.0.1:{run.port} {{\n tls {run.chain} {run.key}\n root * {root}\n file_server\n}}\n"
     )
     return [["caddy", "run", "--config", str(config), "--adapter", "caddyfile"]]

@@ -16,7 +16,6 @@ use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::tls::TlsStream;
-use crate::tls::stream::WRITE_BYTES;
 
 /// Bytes of one `sendfile`: large enough to fill a socket, small enough to let others have their turn.
 const SEND_BYTES: u64 = 1024 * 1024;
@@ -185,15 +184,13 @@ async fn send_encrypted(
     offset: u64,
     count: u64,
 ) -> io::Result<u64> {
-    // As much as one write takes, so that limits of time see every piece that the client takes.
-    let mut piece = Vec::with_capacity(WRITE_BYTES.min(usize::try_from(count).unwrap_or(WRITE_BYTES)));
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
     // It is in memory, or is on its way there.
-    rustix::io::pread(file, rustix::buffer::spare_capacity(&mut piece), offset)?;
-    if piece.is_empty() {
-        return Ok(0);
-    }
-    let write = std::future::poll_fn(|context| stream.poll_write(context, &[IoSlice::new(&piece)]));
-    Ok(write.await? as u64)
+    let mut read = |piece: &mut [u8]| {
+        let room = piece.len().min(count);
+        Ok(rustix::io::pread(file, &mut piece[..room], offset)?)
+    };
+    Ok(std::future::poll_fn(|context| stream.poll_write_from(context, &mut read)).await? as u64)
 }
 
 /// Whether the next byte can be read without waiting for a disk. Read-ahead makes one byte stand for its neighbours.
