@@ -370,6 +370,28 @@ mod tests {
         }
     }
 
+    /// Row 57, for what is kept today: a herd of clients at a file that has no sibling yet costs one making of it.
+    #[test]
+    fn row_57_a_herd_costs_one() {
+        let folder = Folder::new();
+        folder.write("root/style.css", style());
+        let dir = RootDir::open(folder.path().join("root")).unwrap();
+        let (orders, received) = sync_channel(WAITING);
+        let siblings = Siblings { dir, orders, asked: Asked::default() };
+        let original = opened(&folder, "style.css");
+        let later = SystemTime::now() + 2 * REST;
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        siblings.find_at(b"style.css", &original, CODINGS, later);
+                    }
+                });
+            }
+        });
+        assert_eq!(received.try_iter().count(), 1);
+    }
+
     /// Row 50: what two states of a file within one tick of the clock would share is made of neither.
     #[test]
     fn row_50_a_file_that_was_just_written_is_left_alone() {

@@ -442,7 +442,8 @@ mod tests {
         let (mut stream, client) = meet(|mut client| {
             let mut all = Vec::new();
             client.read_to_end(&mut all).map(|_| all).unwrap()
-        });
+        })
+        .await;
         let whole = content(3 * WRITE_BYTES + 5);
         let mut at = 0;
         loop {
