@@ -1,4 +1,4 @@
-"""A worker's fate: requests that run too long, crashes, recycling, scaling, the end (docs/decisions/0006-generations.md, issue 4).
+"""A worker's fate: requests that run too long, crashes, recycling, scaling, the end (docs/decisions/0006-generations.md).
 
 What a client sees is asserted first, then what the operator is told, then whose process it was: `pid` tells whether a worker
 was replaced. What dies or lies in other ways is `test_70`, the commands are `test_73`, what load does to all of it `test_74`.
