@@ -1,4 +1,4 @@
-"""Both worlds in one process: which road a request takes, and that Django's promises hold on each (checklist 29, 33, 37; issue 3).
+"""Both worlds in one process: which road a request takes, and that Django's promises hold on each (checklist 29, 33, 37).
 
 Every view of `apps/mixed` says where it ran: the class of its request tells the handler, thread and loop tell the rest.
 """

@@ -3,7 +3,7 @@
 //! Owns the search: the one asked for, else the environment bandstand is installed in, else `VIRTUAL_ENV`, else `.venv` in
 //! the project folder, else `PATH`. It runs nothing. Invariant: the path is absolute, executable, and not resolved through
 //! links, because a virtual environment is recognised by the place of its link.
-//! Source: PEP 405 (layout of a virtual environment); issue 2 for the order.
+//! Source: PEP 405 (layout of a virtual environment).
 
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
