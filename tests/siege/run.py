@@ -121,8 +121,12 @@ def slow(server: Server, words: list[str], seconds: float, clients: int) -> str:
     )
     plain = re.sub(r"\x1b\[[0-9;]*m", "", ran.stdout)
     available = re.findall(r"service available:\s+(\w+)", plain)
-    most = max((int(n) for n in re.findall(r"connected:\s+(\d+)", plain)), default=0)
-    return f"{most:,} connected, slowhttptest saw the service {'down' if 'NO' in available else 'up'} all the time"
+    held = [int(n) for n in re.findall(r"connected:\s+(\d+)", plain)]
+    closed = [int(n) for n in re.findall(r"closed:\s+(\d+)", plain)]
+    # Its table comes every five seconds, so what ended early may be in none; without any table nothing was seen.
+    state = "up" if available and "NO" not in available else "down"
+    return (f"of {clients:,} clients {max(held, default=0):,} seen connected at once and {max(closed, default=0):,} closed, "
+            f"slowhttptest saw the service {state} whenever it looked")
 
 
 def besiege(name: str, server: Server, how) -> bool:
